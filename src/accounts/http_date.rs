@@ -1,0 +1,76 @@
+//! Points in time as HTTP writes them, always GMT and English.
+//!
+//! Two spellings: the usual one for headers (`Date`, `Last-Modified`) and the one with hyphens that CouchDB puts into the
+//! `Expires` of its cookies. Formats only; never reads a clock, never parses, knows no leap seconds.
+
+const SECONDS_PER_DAY: u64 = 86_400;
+
+/// 9999-12-31T23:59:59Z; later times are written as this one, because a year has four digits on the wire.
+const LAST_SECOND: u64 = 253_402_300_799;
+
+const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+/// `Sat, 21 Nov 2026 21:35:49 GMT` from seconds since 1970 (RFC 9110 §5.6.7).
+#[must_use]
+pub fn header_date(unix_seconds: u64) -> String {
+    write(unix_seconds, ' ')
+}
+
+/// `Sat, 21-Nov-2026 21:35:49 GMT` from seconds since 1970 (CouchDB 3.5, protocol page §6.1).
+#[must_use]
+pub fn cookie_date(unix_seconds: u64) -> String {
+    write(unix_seconds, '-')
+}
+
+fn write(unix_seconds: u64, separator: char) -> String {
+    let seconds = unix_seconds.min(LAST_SECOND);
+    let (days, rest) = (seconds / SECONDS_PER_DAY, seconds % SECONDS_PER_DAY);
+    let weekday = WEEKDAYS[(days % 7) as usize];
+    let (year, month, day) = civil_date(days);
+    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
+    let month = MONTHS[month];
+    format!("{weekday}, {day:02}{separator}{month}{separator}{year:04} {hour:02}:{minute:02}:{second:02} GMT")
+}
+
+/// Year, month (0–11) and day (1–31) of a day counted from 1970-01-01, in the Gregorian calendar. Counts in years that begin
+/// on 1 March, so that the leap day is the last day of its year.
+fn civil_date(days_since_1970: u64) -> (u64, usize, u64) {
+    const DAYS_PER_ERA: u64 = 146_097; // 400 years
+    const DAYS_FROM_MARCH_0000: u64 = 719_468; // 0000-03-01 to 1970-01-01
+    let days = days_since_1970 + DAYS_FROM_MARCH_0000;
+    let (era, day_of_era) = (days / DAYS_PER_ERA, days % DAYS_PER_ERA);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = (month_from_march + 2) % 12;
+    let year = era * 400 + year_of_era + u64::from(month < 2);
+    (year, month as usize, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{cookie_date, header_date};
+
+    #[test]
+    fn known_moments_are_written_as_couchdb_writes_them() {
+        assert_eq!(cookie_date(1_795_296_949), "Sat, 21-Nov-2026 21:35:49 GMT");
+        assert_eq!(header_date(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(header_date(0), "Thu, 01 Jan 1970 00:00:00 GMT");
+    }
+
+    #[test]
+    fn leap_days_and_ends_of_years_are_right() {
+        assert_eq!(header_date(951_782_400), "Tue, 29 Feb 2000 00:00:00 GMT");
+        assert_eq!(header_date(1_709_251_199), "Thu, 29 Feb 2024 23:59:59 GMT");
+        assert_eq!(header_date(1_709_251_200), "Fri, 01 Mar 2024 00:00:00 GMT");
+        assert_eq!(header_date(4_107_542_400), "Mon, 01 Mar 2100 00:00:00 GMT");
+        assert_eq!(header_date(1_735_689_599), "Tue, 31 Dec 2024 23:59:59 GMT");
+    }
+
+    #[test]
+    fn times_beyond_the_year_9999_stop_there() {
+        assert_eq!(header_date(u64::MAX), "Fri, 31 Dec 9999 23:59:59 GMT");
+    }
+}

@@ -1,0 +1,186 @@
+//! The promises of the store, on a real RocksDB in a temporary folder.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn open(path: &Path) -> Store {
+    let counter = std::cell::Cell::new(0);
+    let fresh = || {
+        counter.set(counter.get() + 1);
+        [counter.get(); 16]
+    };
+    Store::open(path, Memory::default(), fresh).expect("open")
+}
+
+/// Waits for the writer to let go of the folder.
+fn reopen(path: &Path) -> Store {
+    for _ in 0..200 {
+        if let Ok(store) = Store::open(path, Memory::default(), || [9; 16]) {
+            return store;
+        }
+        thread::park_timeout(std::time::Duration::from_millis(20));
+    }
+    panic!("the store was not released");
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime")
+}
+
+fn rows(reader: &impl Read, range: &Range) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut rows = Vec::new();
+    reader
+        .scan(Family::Local, range, &mut |key, value| {
+            rows.push((key.to_vec(), value.to_vec()));
+            Ok(ControlFlow::Continue(()))
+        })
+        .expect("scan");
+    rows
+}
+
+#[test]
+fn identity_survives_and_a_second_process_is_refused() {
+    let folder = tempfile::tempdir().expect("folder");
+    let store = open(folder.path());
+    let (incarnation, server) = (store.incarnation(), store.server_id());
+    assert_ne!(incarnation, server);
+    let second = Store::open(folder.path(), Memory::default(), || [0; 16]);
+    assert!(matches!(second, Err(StorageError::Unusable(_))));
+    store.close();
+    drop(store);
+    let store = reopen(folder.path());
+    assert_eq!((store.incarnation(), store.server_id()), (incarnation, server));
+}
+
+#[test]
+fn a_failed_or_panicking_request_leaves_no_trace() {
+    let folder = tempfile::tempdir().expect("folder");
+    let store = open(folder.path());
+    runtime().block_on(async {
+        let failed: Result<(), StorageError> = store
+            .write(|batch| {
+                batch.put_bytes(Family::Local, b"a".to_vec(), b"1".to_vec());
+                Err(StorageError::Full)
+            })
+            .await;
+        assert!(matches!(failed, Err(StorageError::Full)));
+        let panicked: Result<(), StorageError> = store
+            .write(|batch| {
+                batch.put_bytes(Family::Local, b"b".to_vec(), b"1".to_vec());
+                panic!("on purpose");
+            })
+            .await;
+        assert!(matches!(panicked, Err(StorageError::Panicked)));
+        let written: Result<(), StorageError> = store
+            .write(|batch| {
+                assert_eq!(batch.get_bytes(Family::Local, b"a")?, None);
+                batch.put_bytes(Family::Local, b"c".to_vec(), b"1".to_vec());
+                assert_eq!(batch.get_bytes(Family::Local, b"c")?, Some(b"1".to_vec()));
+                Ok(())
+            })
+            .await;
+        assert!(written.is_ok());
+    });
+    assert_eq!(rows(&store.snapshot(), &Range::prefix(b"")), [(b"c".to_vec(), b"1".to_vec())]);
+}
+
+#[test]
+fn a_snapshot_does_not_move() {
+    let folder = tempfile::tempdir().expect("folder");
+    let store = open(folder.path());
+    let before = store.snapshot();
+    let write = store.write(|batch| {
+        batch.put_bytes(Family::Local, b"a".to_vec(), b"1".to_vec());
+        Ok::<(), StorageError>(())
+    });
+    runtime().block_on(write).expect("write");
+    assert_eq!(before.get_bytes(Family::Local, b"a").expect("read"), None);
+    assert_eq!(store.snapshot().get_bytes(Family::Local, b"a").expect("read"), Some(b"1".to_vec()));
+}
+
+#[test]
+fn a_backup_opens_and_holds_what_was_there() {
+    let folder = tempfile::tempdir().expect("folder");
+    let store = open(&folder.path().join("data"));
+    let write = store.write(|batch| {
+        batch.put_bytes(Family::Local, b"a".to_vec(), b"1".to_vec());
+        Ok::<(), StorageError>(())
+    });
+    runtime().block_on(write).expect("write");
+    let target = folder.path().join("copy");
+    store.backup(&target).expect("backup");
+    assert!(matches!(store.backup(&target), Err(StorageError::Unusable(_))));
+    let copy = open(&target);
+    assert_eq!(copy.snapshot().get_bytes(Family::Local, b"a").expect("read"), Some(b"1".to_vec()));
+    assert_eq!(copy.server_id(), store.server_id());
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Put(u8, u8),
+    Delete(u8),
+    Savepoint,
+    RollBack,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        (0..24_u8, any::<u8>()).prop_map(|(key, value)| Step::Put(key, value)),
+        (0..24_u8).prop_map(Step::Delete),
+        Just(Step::Savepoint),
+        Just(Step::RollBack),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// A batch over committed rows reads like a map, forward and backward, with savepoints.
+    #[test]
+    fn a_batch_reads_like_a_map(committed in proptest::collection::btree_map(0..24_u8, any::<u8>(), 0..12),
+                                steps in proptest::collection::vec(step(), 0..60), from in 0..24_u8, to in 0..30_u8) {
+        let folder = tempfile::tempdir().expect("folder");
+        let store = open(folder.path());
+        let first = committed.clone();
+        let seed = store.write(move |batch| {
+            for (key, value) in first {
+                batch.put_bytes(Family::Local, vec![key], vec![value]);
+            }
+            Ok::<(), StorageError>(())
+        });
+        runtime().block_on(seed).expect("seed");
+        let mut batch = Batch::new(&store.inner.db);
+        let mut model = committed;
+        let mut saved: Vec<(super::batch::Savepoint, BTreeMap<u8, u8>)> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Put(key, value) => {
+                    batch.put_bytes(Family::Local, vec![key], vec![value]);
+                    model.insert(key, value);
+                }
+                Step::Delete(key) => {
+                    batch.delete_bytes(Family::Local, vec![key]);
+                    model.remove(&key);
+                }
+                Step::Savepoint => saved.push((batch.savepoint(), model.clone())),
+                Step::RollBack => {
+                    if let Some((savepoint, before)) = saved.pop() {
+                        batch.roll_back(savepoint);
+                        model = before;
+                    }
+                }
+            }
+        }
+        let to = to.max(from);
+        let expected: Vec<(Vec<u8>, Vec<u8>)> = model.range(from..to).map(|(k, v)| (vec![*k], vec![*v])).collect();
+        let range = Range::between(vec![from], vec![to]);
+        prop_assert_eq!(&rows(&batch, &range), &expected);
+        let backward: Vec<_> = expected.into_iter().rev().collect();
+        prop_assert_eq!(&rows(&batch, &range.reversed()), &backward);
+        store.close();
+    }
+}

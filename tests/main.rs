@@ -1,0 +1,7 @@
+//! The one integration binary: every test here talks to the real `settle` program over HTTP.
+//!
+//! Each module is a subject; `support` holds what they share. A second test binary would link RocksDB a second time,
+//! so there is none.
+
+mod recordings;
+mod support;
