@@ -116,7 +116,8 @@ fn node_is_ready() -> bool {
 /// Looks for Node and installs what `package-lock.json` names, if it is not there yet.
 fn prepare() -> Result<(), String> {
     let hint = "install Node 20 or later, or set SETTLE_SKIP_NODE=1 to go without the tests of real clients";
-    let version = Command::new("node").arg("--version").output().map_err(|error| format!("no node ({error}): {hint}"))?;
+    let version =
+        Command::new("node").arg("--version").output().map_err(|error| format!("no node ({error}): {hint}"))?;
     let version = String::from_utf8_lossy(&version.stdout).trim().to_owned();
     let major = version.trim_start_matches('v').split('.').next().and_then(|text| text.parse::<u32>().ok());
     if major.is_none_or(|major| major < 20) {

@@ -69,6 +69,7 @@ struct Writer {
     chance: Chance,
     /// Distinguishes writers and rounds in ids.
     name: String,
+    checkpoint_revision: Option<Value>,
     told: Told,
 }
 
@@ -126,7 +127,12 @@ impl Writer {
             self.told.add(id, &format!("2-{hash}"), step);
         }
         self.told.checkpoint.1 = step;
-        self.send("PUT", &format!("/_local/{}", self.name), &json!({"last_seq": step}))?;
+        let mut checkpoint = json!({"last_seq": step});
+        if let Some(revision) = self.checkpoint_revision.take() {
+            checkpoint["_rev"] = revision;
+        }
+        let mut answer = self.send("PUT", &format!("/_local/{}", self.name), &checkpoint)?.json();
+        self.checkpoint_revision = Some(answer["rev"].take());
         self.told.checkpoint.0 = step;
         Ok(())
     }
@@ -147,7 +153,7 @@ impl Writer {
     /// Files on new documents, some of them large enough to be stored in pieces.
     fn attach(&mut self, step: u64) -> io::Result<()> {
         let path = format!("{DATABASE}/{}-{step}/photo.jpg", self.name);
-        let length = if step % 5 == 0 { 300_000 } else { self.chance.below(5000) };
+        let length = if step.is_multiple_of(5) { 300_000 } else { self.chance.below(5000) };
         let bytes: Vec<u8> = (0..length).map(|_| (self.chance.next() & 0xff) as u8).collect();
         let request = Request::new("PUT", &path).header("Content-Type", "image/jpeg").body(bytes.clone());
         let response = self.client.try_send(&request)?;
@@ -201,7 +207,8 @@ fn write_and_kill(server: &mut TestServer, chance: &mut Chance, round: u64) -> V
         .map(|manner| {
             let client = server.admin().with_timeout(Duration::from_secs(10));
             let name = format!("w{manner}-{round}");
-            let writer = Writer { client, chance: Chance(chance.next()), name, told: Told::default() };
+            let chance = Chance(chance.next());
+            let writer = Writer { client, chance, name, checkpoint_revision: None, told: Told::default() };
             thread::spawn(move || writer.run(manner))
         })
         .collect();
@@ -212,7 +219,8 @@ fn write_and_kill(server: &mut TestServer, chance: &mut Chance, round: u64) -> V
 
 fn last_seq(client: &Client) -> String {
     let feed = client.get(&format!("{DATABASE}/_changes?since=now")).expect(200).json();
-    feed["last_seq"].as_str().expect("a feed ends with its position").to_owned()
+    let position = &feed["last_seq"];
+    position.as_str().map_or_else(|| position.to_string(), str::to_owned)
 }
 
 /// Every acknowledged revision is known, and the last one of each document (or a successor) is readable.

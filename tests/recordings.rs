@@ -133,10 +133,11 @@ fn is_wanted(path: &str) -> bool {
     std::env::var("SETTLE_RECORDING").map_or(true, |part| path.contains(&part))
 }
 
-/// A word for the databases of one conversation; the index keeps those of one server apart.
+/// A word for the databases of one conversation, ten signs long like the recorder's. The index keeps those of one
+/// server apart.
 fn fresh_tag(index: usize) -> String {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    format!("t{:x}x{index}", since.as_nanos() & 0xffff_ffff)
+    format!("t{:06x}{index:03}", since.as_nanos() & 0xff_ffff)
 }
 
 fn folder() -> PathBuf {

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::query::Query;
 use crate::raw_json::write_string;
 use crate::revision::Revision;
-use crate::selector::Selector;
+use crate::selector::{Fields, Selector};
 use crate::sequence::Since;
 
 /// How a feed is delivered.
@@ -40,7 +40,7 @@ pub enum Filter {
         /// The matcher.
         selector: Box<Selector>,
         /// Dotted paths to keep of `doc`.
-        fields: Option<Vec<String>>,
+        fields: Option<Fields>,
     },
     /// A function of a design document: needs JavaScript, which Settle does not run yet.
     Function(String),
@@ -177,25 +177,19 @@ fn parse_document_ids(query: &Query, body: Option<&Value>) -> Result<Vec<String>
 fn parse_selector(body: Option<&Value>) -> Result<Filter> {
     let selector = body.and_then(|body| body.get("selector"));
     let selector = selector.ok_or_else(|| Error::bad_request("Selector must be specified in POST payload"))?;
-    let selector = Selector::parse(selector).map_err(|error| Error::bad_request(error.reason().to_owned()))?;
-    let fields = match body.and_then(|body| body.get("fields")) {
-        None => None,
-        Some(Value::Array(list)) if list.iter().all(Value::is_string) => {
-            let fields: Vec<String> = list.iter().filter_map(|field| field.as_str().map(str::to_owned)).collect();
-            (!fields.is_empty()).then_some(fields)
-        }
-        Some(_) => return Err(Error::bad_request("Selector error: fields must be JSON array")),
-    };
+    let selector = Selector::parse(selector).map_err(|error| Error::bad_request(error.reason()))?;
+    let fields = body.and_then(|body| body.get("fields")).map(Fields::parse).transpose();
+    let fields = fields.map_err(|error| Error::bad_request(error.reason()))?;
     Ok(Filter::Selector { selector: Box::new(selector), fields })
 }
 
 /// Appends `{"seq":S,"id":ID,"changes":[{"rev":R},…]` and `"deleted":true`, without the closing brace, so that `doc` can
 /// follow. `seq` is the token without quotes, or nothing for `null`.
-pub fn write_row_start<'r>(
+pub fn write_row_start(
     out: &mut Vec<u8>,
     seq: Option<impl FnOnce(&mut Vec<u8>)>,
     id: &str,
-    revisions: impl Iterator<Item = &'r Revision>,
+    revisions: impl Iterator<Item = Revision>,
     deleted: bool,
 ) {
     match seq {
@@ -210,7 +204,7 @@ pub fn write_row_start<'r>(
     out.extend_from_slice(b",\"changes\":[");
     for (at, revision) in revisions.enumerate() {
         out.extend_from_slice(if at > 0 { b",{\"rev\":\"" } else { b"{\"rev\":\"" });
-        write_revision_text(out, revision);
+        write_revision_text(out, &revision);
         out.extend_from_slice(b"\"}");
     }
     out.push(b']');

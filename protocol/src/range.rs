@@ -105,7 +105,6 @@ impl Specifier {
         let (first, last) = match self {
             Specifier::Between(first, last) => (first, last.min(end)),
             Specifier::From(first) => (first, end),
-            Specifier::Last(0) => return None,
             Specifier::Last(count) => (length.saturating_sub(count), end),
         };
         (first <= last).then_some(ByteRange { first, last })

@@ -27,6 +27,8 @@ const MAX_PATTERN_LENGTH: usize = 1_000;
 const MAX_PATTERN_MEMORY: usize = 512 * 1024;
 /// Fields in one projection.
 const MAX_FIELDS: usize = 1_000;
+/// Bytes of one path. Each condition keeps its own copy, so this bounds the memory of a selector.
+const MAX_PATH_LENGTH: usize = 1_000;
 /// Bytes of a client's own text repeated in an error.
 const MAX_QUOTED: usize = 200;
 
@@ -150,7 +152,8 @@ impl Fields {
         }
         let mut paths = Vec::new();
         for item in items {
-            let path = item.as_str().and_then(Path::parse).ok_or_else(|| SelectorError::InvalidField(quoted(item)))?;
+            let text = item.as_str().filter(|text| text.len() <= MAX_PATH_LENGTH);
+            let path = text.and_then(Path::parse).ok_or_else(|| SelectorError::InvalidField(quoted(item)))?;
             if !paths.contains(&path) {
                 paths.push(path);
             }
@@ -228,6 +231,9 @@ impl Path {
     fn join(&self, name: &str) -> Result<Self, SelectorError> {
         if name.is_empty() && self.0.is_empty() {
             return Ok(Self::default());
+        }
+        if self.0.iter().map(|part| part.len() + 1).sum::<usize>() + name.len() > MAX_PATH_LENGTH {
+            return Err(SelectorError::TooLarge("a path longer than 1000 bytes"));
         }
         let tail = Self::parse(name).ok_or(SelectorError::MissingFieldName)?;
         Ok(Self(self.0.iter().cloned().chain(tail.0).collect()))
@@ -596,7 +602,8 @@ fn quoted(value: &Value) -> String {
 
 fn shortened(mut text: String) -> String {
     if text.len() > MAX_QUOTED {
-        text.truncate(text.floor_char_boundary(MAX_QUOTED));
+        let end = (0..=MAX_QUOTED).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(end);
         text.push('…');
     }
     text

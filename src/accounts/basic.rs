@@ -1,8 +1,8 @@
 //! Name and password out of an `Authorization` header.
 //!
-//! What is no Basic header stands for nobody, as in CouchDB: other schemes, near misses (`Basic: …`), a text without a colon,
-//! and `_:_`, which old clients send to log out. Never looks up an account and never falls back: who sends a name and a
-//! password is either that person or refused.
+//! What is no Basic header stands for nobody, as in CouchDB: other schemes, near misses (`Basic: …`), a text without a
+//! colon, and `_:_`, which old clients send to log out. Never looks up an account and never falls back: who sends a
+//! name and a password is either that person or refused.
 
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
@@ -40,8 +40,8 @@ impl std::fmt::Debug for BasicCredentials {
 /// The scheme's case does not matter (RFC 9110 §11.1; CouchDB knows only `Basic`).
 ///
 /// # Errors
-/// `400 bad_request "Authorization header has invalid base64 value"`. Bytes that are not UTF-8 fail like a wrong password,
-/// 401, because no stored password can equal them.
+/// `400 bad_request "Authorization header has invalid base64 value"`. Bytes that are not UTF-8 fail like a wrong
+/// password, 401, because no stored password can equal them.
 pub fn parse_basic(header: &str) -> Result<Option<BasicCredentials>> {
     let Some((scheme, encoded)) = header.split_at_checked(SCHEME.len()) else {
         return Ok(None);

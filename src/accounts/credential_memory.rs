@@ -1,8 +1,8 @@
 //! Which names and passwords were right a moment ago, so that Basic authentication need not hash at every request.
 //!
 //! Held in memory only, for minutes. An entry is a keyed hash of name, password and the account's epoch: a new password
-//! (a new epoch) makes the old entries worthless by itself, and a memory dump holds no password to try offline without the
-//! key. Wrong passwords are never remembered. Time is an argument; the key is the caller's randomness.
+//! (a new epoch) makes the old entries worthless by itself, and a memory dump holds no password to try offline without
+//! the key. Wrong passwords are never remembered. Time is an argument; the key is the caller's randomness.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

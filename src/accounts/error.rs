@@ -1,7 +1,8 @@
 //! What this folder refuses, with CouchDB's status, word and sentence.
 //!
-//! Clients act on the word and the sentence (a phone logs in again on `unauthorized`, stops on `forbidden`), so the ones
-//! that recur stand here once. Nothing here tells apart an unknown name and a wrong password, and no message carries a secret.
+//! Clients act on the word and the sentence (a phone logs in again on `unauthorized`, stops on `forbidden`), so the
+//! ones that recur stand here once. Nothing here tells apart an unknown name and a wrong password, and no message
+//! carries a secret.
 
 use std::borrow::Cow;
 
@@ -105,7 +106,10 @@ mod tests {
         assert_eq!((locked.status(), locked.word()), (403, "forbidden"));
         assert_eq!(locked.to_string(), format!("forbidden: {}", locked.reason()));
         let wrong = AccountError::wrong_name_or_password();
-        assert_eq!((wrong.status(), wrong.word(), wrong.reason()), (401, "unauthorized", "Name or password is incorrect."));
+        assert_eq!(
+            (wrong.status(), wrong.word(), wrong.reason()),
+            (401, "unauthorized", "Name or password is incorrect.")
+        );
         assert_eq!((AccountError::Missing.status(), AccountError::Missing.reason()), (404, "missing"));
     }
 }

@@ -1,7 +1,7 @@
 //! Points in time as HTTP writes them, always GMT and English.
 //!
-//! Two spellings: the usual one for headers (`Date`, `Last-Modified`) and the one with hyphens that CouchDB puts into the
-//! `Expires` of its cookies. Formats only; never reads a clock, never parses, knows no leap seconds.
+//! Two spellings: the usual one for headers (`Date`, `Last-Modified`) and the one with hyphens that CouchDB puts into
+//! the `Expires` of its cookies. Formats only; never reads a clock, never parses, knows no leap seconds.
 
 const SECONDS_PER_DAY: u64 = 86_400;
 
@@ -33,8 +33,8 @@ fn write(unix_seconds: u64, separator: char) -> String {
     format!("{weekday}, {day:02}{separator}{month}{separator}{year:04} {hour:02}:{minute:02}:{second:02} GMT")
 }
 
-/// Year, month (0–11) and day (1–31) of a day counted from 1970-01-01, in the Gregorian calendar. Counts in years that begin
-/// on 1 March, so that the leap day is the last day of its year.
+/// Year, month (0–11) and day (1–31) of a day counted from 1970-01-01, in the Gregorian calendar. Counts in years that
+/// begin on 1 March, so that the leap day is the last day of its year.
 fn civil_date(days_since_1970: u64) -> (u64, usize, u64) {
     const DAYS_PER_ERA: u64 = 146_097; // 400 years
     const DAYS_FROM_MARCH_0000: u64 = 719_468; // 0000-03-01 to 1970-01-01
@@ -65,6 +65,8 @@ mod tests {
         assert_eq!(header_date(951_782_400), "Tue, 29 Feb 2000 00:00:00 GMT");
         assert_eq!(header_date(1_709_251_199), "Thu, 29 Feb 2024 23:59:59 GMT");
         assert_eq!(header_date(1_709_251_200), "Fri, 01 Mar 2024 00:00:00 GMT");
+        assert_eq!(header_date(4_107_456_000), "Sun, 28 Feb 2100 00:00:00 GMT");
+        assert_eq!(header_date(13_574_563_200), "Tue, 29 Feb 2400 00:00:00 GMT");
         assert_eq!(header_date(4_107_542_400), "Mon, 01 Mar 2100 00:00:00 GMT");
         assert_eq!(header_date(1_735_689_599), "Tue, 31 Dec 2024 23:59:59 GMT");
     }

@@ -120,5 +120,11 @@ mod tests {
         map.remove(&key(1));
         map.remove(&key(2));
         assert!(map.is_empty());
+
+        let mut map = RecentMap::new(4);
+        for number in [1, 2, 3, 1] {
+            map.insert(key(number), number);
+        }
+        assert_eq!(map.len(), 3);
     }
 }

@@ -1,8 +1,8 @@
 //! The `_security` object of a database: who is a member, who administers it.
 //!
-//! Keeps the client's own JSON text, so that members Settle does not know (`cloudant`, `couchdb_auth_only`) come back as
-//! they were. Decides by names and roles alone (protocol page §6.4); what a restricted caller of a scoped database may see
-//! is decided elsewhere. Never asks who the caller really is: name and roles are believed.
+//! Keeps the client's own JSON text, so that members Settle does not know (`cloudant`, `couchdb_auth_only`) come back
+//! as they were. Decides by names and roles alone (protocol page §6.4); what a restricted caller of a scoped database
+//! may see is decided elsewhere. Never asks who the caller really is: name and roles are believed.
 
 use std::collections::BTreeSet;
 
@@ -166,6 +166,7 @@ mod tests {
         assert!(security.is_member(Some("nik"), &roles(&["x", "chw"])));
         assert!(security.is_member(Some("ada"), &[]) && security.is_admin(Some("ada"), &[]));
         assert!(security.is_admin(Some("eve"), &roles(&["boss"])));
+        assert!(security.is_admin(Some("root"), &roles(&["_admin"])));
         assert!(!security.is_admin(Some("mia"), &roles(&["chw"])));
         assert!(!security.is_member(Some("chw"), &roles(&["mia"])));
     }
@@ -174,7 +175,10 @@ mod tests {
     fn refusals_are_couchdbs_in_status_and_words() {
         let security = Security::parse(r#"{"members":{"names":["mia"]}}"#).unwrap();
         assert_eq!(seen(security.require_member(None, &[])), (401, "You are not authorized to access this db.".into()));
-        assert_eq!(seen(security.require_member(Some("out"), &[])), (403, "You are not allowed to access this db.".into()));
+        assert_eq!(
+            seen(security.require_member(Some("out"), &[])),
+            (403, "You are not allowed to access this db.".into())
+        );
         assert_eq!(seen(security.require_member(Some("mia"), &[])), (200, String::new()));
         assert_eq!(seen(security.require_admin(None, &[])), (401, "You are not a db or server admin.".into()));
         assert_eq!(seen(security.require_admin(Some("mia"), &[])), (403, "You are not a db or server admin.".into()));

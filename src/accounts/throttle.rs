@@ -1,8 +1,9 @@
 //! Slows down whoever guesses passwords, without locking out the people who know theirs.
 //!
-//! Counts failures per (where from, account), as CouchDB 3.4+ does (5 in 5 minutes, protocol page §6.2), and with higher
-//! limits per account and per network. Each further lock lasts twice as long. An enrolled device counts under its own id
-//! and is never locked by what others do. Never sees a password, never sleeps; time is an argument, memory is bounded.
+//! Counts failures per (where from, account), as CouchDB 3.4+ does (5 in 5 minutes, protocol page §6.2), and with
+//! higher limits per account and per network. Each further lock lasts twice as long. An enrolled device counts under
+//! its own id and is never locked by what others do. Never sees a password, never sleeps; time is an argument, memory
+//! is bounded.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -96,8 +97,11 @@ impl Throttle {
     /// `403 forbidden`, CouchDB's lockout sentence, with the seconds that remain.
     pub fn check(&self, attempt: &Attempt<'_>, now_seconds: u64) -> Result<()> {
         let counters = self.lock();
-        let locked_until =
-            self.keys(attempt).into_iter().filter_map(|(key, _)| counters.peek(&key)).map(|counter| counter.locked_until);
+        let locked_until = self
+            .keys(attempt)
+            .into_iter()
+            .filter_map(|(key, _)| counters.peek(&key))
+            .map(|counter| counter.locked_until);
         match locked_until.max() {
             Some(until) if now_seconds < until => {
                 Err(AccountError::Locked { retry_after_seconds: until - now_seconds })

@@ -64,10 +64,10 @@ pub struct BenchArguments {
 pub enum Workload {
     /// Memory and disk after 50,000 documents.
     Footprint,
-    /// _bulk_docs of 500, one client, 50,000 documents.
+    /// `_bulk_docs` of 500, one client, 50,000 documents.
     #[value(name = "bulk-1")]
     BulkOne,
-    /// _bulk_docs of 500, four clients, 50,000 documents.
+    /// `_bulk_docs` of 500, four clients, 50,000 documents.
     #[value(name = "bulk-4")]
     BulkFour,
     /// PUT of single documents, 8 connections.
@@ -80,11 +80,11 @@ pub enum Workload {
     GetBasic,
     /// GET of random documents, 32 connections, session cookie.
     GetCookie,
-    /// _changes of 50,000 rows from the beginning.
+    /// `_changes` of 50,000 rows from the beginning.
     Changes,
     /// The same with documents.
     ChangesDocs,
-    /// _bulk_get of 500 random ids, one and four connections.
+    /// `_bulk_get` of 500 random ids, one and four connections.
     BulkGet,
     /// A first pull of 10,000 documents, as PouchDB does it.
     Pull,

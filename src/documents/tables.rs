@@ -467,6 +467,34 @@ pub struct ChangeRow {
     pub leaves: Vec<Revision>,
 }
 
+/// A [`ChangeRow`] read in place: a full feed reads millions of them.
+#[derive(Debug, Clone, Copy)]
+pub struct ChangeView<'a> {
+    /// Which document.
+    pub id: &'a str,
+    /// The winner is a tombstone.
+    pub deleted: bool,
+    count: u64,
+    leaves: Decoder<'a>,
+}
+
+impl<'a> ChangeView<'a> {
+    /// Reads the bytes of a stored row.
+    #[must_use]
+    pub fn decode(bytes: &'a [u8]) -> Option<Self> {
+        let mut from = versioned(bytes)?;
+        let deleted = from.byte()? & DELETED != 0;
+        let id = from.text()?;
+        Some(Self { id, deleted, count: from.varint()?, leaves: from })
+    }
+
+    /// All leaves, the winner first.
+    pub fn leaves(&self) -> impl Iterator<Item = Revision> + use<'a> {
+        let mut from = self.leaves;
+        (0..self.count).map_while(move |_| read_revision(&mut from))
+    }
+}
+
 impl Value for ChangeRow {
     fn encode(&self, out: &mut Vec<u8>) {
         out.push(VERSION);
@@ -479,12 +507,9 @@ impl Value for ChangeRow {
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut from = versioned(bytes)?;
-        let deleted = from.byte()? & DELETED != 0;
-        let id = from.text()?.to_owned();
-        let count = from.varint()?;
-        let leaves = (0..count).map(|_| read_revision(&mut from)).collect::<Option<_>>()?;
-        Some(Self { id, deleted, leaves })
+        let view = ChangeView::decode(bytes)?;
+        let leaves: Vec<Revision> = view.leaves().collect();
+        (leaves.len() as u64 == view.count).then(|| Self { id: view.id.to_owned(), deleted: view.deleted, leaves })
     }
 }
 

@@ -64,6 +64,21 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Hands work to the writer without waiting for it; a failure is only logged.
+    pub fn write_unattended(&self, work: impl FnOnce(&mut Batch<'_>) -> StorageResult<()> + Send + 'static) {
+        let job: Job = Box::new(move |batch| {
+            let savepoint = batch.savepoint();
+            if let Err(error) = work(batch) {
+                batch.roll_back(savepoint);
+                tracing::warn!(%error, "a write in the background failed");
+            }
+            Box::new(|_| ())
+        });
+        drop(self.inner.queue.try_send(job));
+    }
+}
+
 /// The writer's thread: ends when every [`Store`] is gone or the store is closed.
 pub(super) fn run(inner: &Arc<Inner>, mut queue: mpsc::Receiver<Job>) {
     while let Some(first) = queue.blocking_recv() {

@@ -1,10 +1,10 @@
 // How a phone shows who it is: Basic credentials, session cookies, and what it hears when they are wrong.
-// PouchDB in Node keeps cookies per process, so cookies are handled by hand here and sessions are tested last.
+// PouchDB's node-fetch keeps cookies for the whole process, so the session test fetches as browsers do and sets its own.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { eventually, freshDatabase, freshName, phone, PouchDB, Proxy, remote, request, SERVER } from './support.mjs';
+import { browserFetch, eventually, freshDatabase, freshName, phone, PouchDB, Proxy, remote, request, SERVER } from './support.mjs';
 
 /** A database with one member, who is a fresh user. */
 async function memberDatabase(t) {
@@ -22,8 +22,11 @@ async function memberDatabase(t) {
   return { name, user, password: 'garden-gate-42' };
 }
 
-const baseAs = (user, password, base = SERVER) =>
-  new URL(base).href.replace(/\/\/[^@]*@/, `//${user}:${password}@`).replace(/\/+$/, '');
+function baseAs(user, password, base = SERVER) {
+  const url = new URL(base);
+  Object.assign(url, { username: user, password });
+  return url.href.replace(/\/+$/, '');
+}
 
 test('a member syncs with Basic credentials', async (t) => {
   const { name, user, password } = await memberDatabase(t);
@@ -61,7 +64,7 @@ test('a stranger to the database hears forbidden, not unauthorized', async (t) =
   await assert.rejects(phone(t).replicate.from(far, { retry: true, live: true }), { status: 403, name: 'forbidden' });
 });
 
-test('a session cookie is enough to sync, and ends with the session', async (t) => {
+test('a session cookie is enough to sync', async (t) => {
   const { name, user, password } = await memberDatabase(t);
   const login = await request('POST', '/_session', { auth: null, json: { name: user, password } });
   assert.equal(login.status, 200, JSON.stringify(login.body));
@@ -74,7 +77,7 @@ test('a session cookie is enough to sync, and ends with the session', async (t) 
     adapter: 'http',
     fetch: (url, options) => {
       options.headers.set('cookie', cookie);
-      return PouchDB.fetch(url, options);
+      return browserFetch(url, options);
     },
   });
   const device = phone(t);

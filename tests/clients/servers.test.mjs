@@ -46,6 +46,7 @@ test('a second copy sends only what is new', async (t) => {
   await source.put({ ...(await source.get('visit:7')), edited: true });
   const result = await courier();
   assert.equal(result.docs_read, 1);
+  assert.equal(proxy.count('POST', /_revs_diff$/), 1, 'the first copy left a checkpoint');
   assert.equal(proxy.count('POST', /_bulk_docs$/), 1);
   assert.equal((await target.get('visit:7')).edited, true);
 });

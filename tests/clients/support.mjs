@@ -98,7 +98,7 @@ export function sturdyRemote(name, options) {
 }
 
 /** Node's own fetch in the shape PouchDB expects, one connection for each request. */
-async function browserFetch(url, { headers, method, body, signal }) {
+export async function browserFetch(url, { headers, method, body, signal }) {
   const answer = await fetch(url, { method, body, signal, headers: [...headers, ['connection', 'close']] });
   answer.buffer = async () => Buffer.from(await answer.arrayBuffer());
   return answer;

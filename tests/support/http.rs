@@ -1,7 +1,7 @@
 //! A small blocking HTTP/1.1 client: requests, responses and a client with credentials.
 //!
-//! It adds nothing on its own account (no `Accept`, no redirects, no retries, no cookies), so that a test controls every
-//! header the server sees. Responses arrive as they were sent; `Response::bytes` unpacks gzip.
+//! It adds nothing on its own account (no `Accept`, no redirects, no retries, no cookies), so that a test controls
+//! every header the server sees. Responses arrive as they were sent; `Response::bytes` unpacks gzip.
 //! The wire itself is in `http/connection.rs`.
 
 use std::io::{self, Read};

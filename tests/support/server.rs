@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::http::{Client, Request};
+use super::http::Client;
 
 /// The server administrator of every test server.
 pub(crate) const ADMIN: &str = "admin";

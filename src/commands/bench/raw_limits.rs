@@ -1,6 +1,6 @@
 //! The raw limits of this machine, measured in the same run as the figures they stand beside.
 //!
-//! RocksDB alone (`storage::raw_limits`) bounds bulk writes, feeds and bulk reads; an empty server (`http::load`) under the
+//! RocksDB alone (`storage::RawStore`) bounds bulk writes, feeds and bulk reads; an empty server (`http::load`) under the
 //! same client, connections and requests bounds everything that is one request per document. A figure close to its limit
 //! says that Settle adds little; a low limit says that the machine was slow or busy.
 //! Never measured for a server that is not ours: it may run elsewhere.
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::client::{BATCH, Load, Pace, closed_loop};
 use super::{Scale, samples};
 use crate::http::load::EmptyServer;
-use crate::storage::raw_limits::RawStore;
+use crate::storage::RawStore;
 
 /// An upper limit and what it is the limit of.
 #[derive(Debug, Clone)]

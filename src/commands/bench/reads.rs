@@ -10,11 +10,11 @@ use std::time::Instant;
 use anyhow::ensure;
 use serde_json::json;
 
+use super::Stage;
 use super::client::{self, BATCH, Client, Load, Request, closed_loop, contains};
 use super::raw_limits::{StorageLimits, http_limit};
 use super::report::Figure;
 use super::samples::{self, mixed};
-use super::{Stage, client::Pace};
 
 /// Connections of the GET workloads.
 const CONNECTIONS: u64 = 32;
@@ -31,7 +31,7 @@ impl Load for Gets {
     }
 
     fn accepts(&self, answer: &[u8]) -> bool {
-        contains(answer, b"\"_rev\":\"1-") && contains(answer, b"\"patient_name\"")
+        contains(answer, "\"_rev\":\"1-") && contains(answer, "\"patient_name\"")
     }
 }
 
@@ -128,7 +128,7 @@ pub async fn bulk_get(stage: &Stage<'_>) -> anyhow::Result<Vec<Figure>> {
     let load = Arc::new(BulkGets::new(stage.database, stage.scale.documents));
     let mut figures = Vec::new();
     for (name, connections) in [("bulk-get-1", 1), ("bulk-get-4", 4)] {
-        let pace: Pace = closed_loop(target, connections, stage.scale.duration, Arc::clone(&load), true).await?;
+        let pace = closed_loop(target, connections, stage.scale.duration, Arc::clone(&load), true).await?;
         let figure = Figure::new(name, pace.rate * BATCH as f64, "docs/s", pace.to_string());
         figures.push(figure.with_raw(stage.limits.map(StorageLimits::bulk_reads)));
     }

@@ -6,7 +6,8 @@
 //! A goal in *times CouchDB* counts from the upper end of CouchDB's range.
 
 /// Where the numbers of CouchDB's column come from.
-pub const SOURCE: &str = "CouchDB 3.5.2 on this class of machine (2 cores), as given in the issue; not measured in this run";
+pub const SOURCE: &str =
+    "CouchDB 3.5.2 on this class of machine (2 cores), as given in the issue; not measured in this run";
 
 /// What a figure is held against.
 #[derive(Debug, Clone, Copy)]

@@ -22,12 +22,14 @@ pub struct Figure {
     pub raw: Option<RawLimit>,
     /// Details: delays, sizes, restrictions.
     pub note: String,
+    /// Whether the work was so reduced that the goal cannot be judged.
+    pub reduced: bool,
 }
 
 impl Figure {
     /// A value without a raw limit beside it.
     pub fn new(name: &'static str, value: f64, unit: &'static str, note: impl Into<String>) -> Self {
-        Self { name, value, unit, raw: None, note: note.into() }
+        Self { name, value, unit, raw: None, note: note.into(), reduced: false }
     }
 
     /// The same figure with its raw limit, if that was measured.
@@ -99,10 +101,10 @@ impl Report {
     fn row(&self, figure: &Figure) -> [String; 10] {
         let reference = reference::find(figure.name);
         let couchdb = reference.and_then(|reference| reference.couchdb);
-        let verdict = match reference.and_then(|reference| reference.is_met(figure.value)) {
-            Some(true) if !self.quick => "met",
-            Some(false) if !self.quick => "MISSED",
-            _ => "",
+        let verdict = match self.goal_met(figure) {
+            Some(true) => "met",
+            Some(false) => "MISSED",
+            None => "",
         };
         [
             figure.name.to_owned(),
@@ -118,6 +120,14 @@ impl Report {
             verdict.to_owned(),
             remarks(figure),
         ]
+    }
+
+    /// Whether the figure reaches its goal; `None` without a goal and where it cannot be judged.
+    fn goal_met(&self, figure: &Figure) -> Option<bool> {
+        if self.quick || figure.reduced {
+            return None;
+        }
+        reference::find(figure.name)?.is_met(figure.value)
     }
 
     /// The object that `--json` prints.
@@ -139,7 +149,6 @@ impl Report {
     fn figure_json(&self, figure: &Figure) -> Value {
         let reference = reference::find(figure.name);
         let couchdb = reference.and_then(|reference| reference.couchdb);
-        let met = reference.and_then(|reference| reference.is_met(figure.value)).filter(|_| !self.quick);
         json!({
             "name": figure.name,
             "value": figure.value,
@@ -150,7 +159,7 @@ impl Report {
             "couchdb": couchdb.map(|(lowest, highest)| [lowest, highest]),
             "times_couchdb": reference.and_then(|reference| reference.times_couchdb(figure.value)),
             "goal": reference.and_then(|reference| reference.goal).map(goal),
-            "goal_met": met,
+            "goal_met": self.goal_met(figure),
             "note": figure.note,
         })
     }
@@ -232,6 +241,13 @@ mod tests {
     }
 
     #[test]
+    fn reduced_work_is_not_judged() {
+        let mut report = report(false);
+        report.figures[0].reduced = true;
+        assert!(!report.to_table().contains("MISSED"));
+    }
+
+    #[test]
     fn quick_runs_judge_nothing() {
         let table = report(true).to_table();
         assert!(!table.contains("MISSED") && !table.contains(" met"), "{table}");
@@ -249,7 +265,7 @@ mod tests {
 
     #[test]
     fn numbers_are_readable() {
-        let shown = [0.0, 3.14159, 42.0, 99.95, 1_000.4, 1_234_567.0].map(number);
-        assert_eq!(shown, ["0.00", "3.14", "42", "100", "1,000", "1,234,567"]);
+        let shown = [0.0, 4.567, 42.0, 99.95, 1_000.4, 1_234_567.0].map(number);
+        assert_eq!(shown, ["0.00", "4.57", "42", "100", "1,000", "1,234,567"]);
     }
 }

@@ -118,7 +118,9 @@ mod tests {
     fn ids_are_distinct_and_shaped_like_uuids() {
         let ids: HashSet<_> = (0..50_000).map(id).collect();
         assert_eq!(ids.len(), 50_000);
-        assert!(ids.iter().all(|id| id.len() == 36 && id.as_bytes()[14] == b'4' && b"89ab".contains(&id.as_bytes()[19])));
+        assert!(
+            ids.iter().all(|id| id.len() == 36 && id.as_bytes()[14] == b'4' && b"89ab".contains(&id.as_bytes()[19]))
+        );
     }
 
     #[test]

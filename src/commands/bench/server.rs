@@ -64,7 +64,8 @@ impl Server {
         let own = OwnServer { child, data };
         let Some(address) = address else {
             let log = fs::read_to_string(&log_path).unwrap_or_default();
-            bail!("the server did not say `{READY}…` within {} s; its log:\n{log}", START_LIMIT.as_secs());
+            let limit = START_LIMIT.as_secs();
+            bail!("the server ended, or did not say `{READY}…` within {limit} s; its log:\n{log}");
         };
         let target = Target::parse(&format!("http://{NAME}:{PASSWORD}@{address}"))?;
         Ok(Self { target, process: Some(own.child.id()), own: Some(own) })
@@ -154,7 +155,8 @@ mod tests {
     fn a_server_is_started_and_ended_and_its_folder_removed() {
         let folder = tempfile::tempdir().unwrap();
         let executable = folder.path().join("pretend");
-        fs::write(&executable, "#!/bin/sh\nmkdir \"$7\"\necho listening on http://127.0.0.1:9/\nexec sleep 60\n").unwrap();
+        fs::write(&executable, "#!/bin/sh\nmkdir \"$7\"\necho listening on http://127.0.0.1:9/\nexec sleep 60\n")
+            .unwrap();
         fs::set_permissions(&executable, fs::Permissions::from_mode(0o755)).unwrap();
         let server = Server::start(&executable, folder.path()).unwrap();
         assert_eq!(server.target.host(), "127.0.0.1:9");

@@ -35,7 +35,7 @@ impl Load for Puts {
     }
 
     fn accepts(&self, answer: &[u8]) -> bool {
-        contains(answer, b"\"ok\":true")
+        contains(answer, "\"ok\":true")
     }
 }
 

@@ -248,9 +248,7 @@ fn framing(method: &str, response: &Response) -> io::Result<Framing> {
     }
     match response.header("content-length") {
         None => Ok(Framing::UntilClose),
-        Some(text) => {
-            text.parse().map(Framing::Length).map_err(|_| invalid(format!("no content length: {text:?}")))
-        }
+        Some(text) => text.parse().map(Framing::Length).map_err(|_| invalid(format!("no content length: {text:?}"))),
     }
 }
 
@@ -287,4 +285,103 @@ fn invalid(message: String) -> io::Error {
 
 fn ended(place: &str) -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, format!("the server closed the connection {place}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::thread::{self, JoinHandle};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+    const HEAD_END: &str = "\r\n\r\n";
+
+    /// A server that sends these pieces to its one client after a request that ends with `until`, waiting between them
+    /// until told to go on, then closes and returns the request.
+    fn canned(
+        until: &'static str,
+        pieces: &'static [&'static str],
+    ) -> (Connection, std::sync::mpsc::Sender<()>, JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let (go_on, wait) = std::sync::mpsc::channel();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a client");
+            let mut asked = vec![0; 64 * 1024];
+            let mut length = 0;
+            while !asked[..length].ends_with(until.as_bytes()) {
+                length += stream.read(&mut asked[length..]).expect("a request");
+            }
+            for (index, piece) in pieces.iter().enumerate() {
+                if index > 0 {
+                    wait.recv_timeout(PATIENCE).expect("the test goes on");
+                }
+                stream.write_all(piece.as_bytes()).expect("the client listens");
+            }
+            String::from_utf8_lossy(&asked[..length]).into_owned()
+        });
+        (Connection::open(&address, PATIENCE).expect("a connection"), go_on, server)
+    }
+
+    #[test]
+    fn a_connection_carries_several_answers_of_every_framing() {
+        let (mut connection, _go_on, server) = canned(
+            HEAD_END,
+            &["HTTP/1.1 100 Continue\r\n\r\n\
+            HTTP/1.1 200 OK\r\nX-A: b\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nT: r\r\n\r\n\
+            HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\nhi\
+            HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nHTTP/1.0 200 OK\r\n\r\nuntil the end"],
+        );
+        connection.write_raw(b"GET / HTTP/1.1\r\n\r\n").expect("sent");
+        let mut next = |method: &str| connection.read_response(method).expect("an answer");
+        let first = next("GET");
+        assert_eq!((first.status, first.header("x-a"), first.body.as_slice()), (200, Some("b"), b"abcde".as_slice()));
+        assert_eq!(next("DELETE").status, 204);
+        assert_eq!(next("PUT").text(), "hi");
+        assert_eq!(next("HEAD").text(), "");
+        assert_eq!(next("GET").text(), "until the end");
+        server.join().expect("the server sent everything");
+    }
+
+    #[test]
+    fn chunked_requests_go_out_in_chunks() {
+        let (mut connection, _go_on, server) =
+            canned("\r\n0\r\n\r\n", &["HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"]);
+        let request = Request::new("PUT", "/a").header("Host", "h").body(vec![b'x'; CHUNK + 1]).chunked();
+        connection.send(&request).expect("an answer");
+        let asked = server.join().expect("the server was asked");
+        let body = format!("3e8\r\n{}\r\n1\r\nx\r\n0\r\n\r\n", "x".repeat(CHUNK));
+        assert_eq!(asked, format!("PUT /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n{body}"));
+    }
+
+    #[test]
+    fn a_feed_keeps_half_a_line_over_a_deadline() {
+        let (connection, go_on, server) = canned(
+            HEAD_END,
+            &["HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\na\nbc\r\n", "3\r\nd\ne\r\n0\r\n\r\n"],
+        );
+        let mut feed = connection.into_feed(&Request::new("GET", "/")).expect("a feed");
+        assert_eq!(feed.next_line(PATIENCE).expect("a line").as_deref(), Some(b"a\n".as_slice()));
+        let late = feed.next_line(Duration::from_millis(20)).expect_err("nothing more yet");
+        assert_eq!(late.kind(), io::ErrorKind::TimedOut);
+        go_on.send(()).expect("the server waits");
+        assert_eq!(feed.next_line(PATIENCE).expect("a line").as_deref(), Some(b"bcd\n".as_slice()));
+        assert_eq!(feed.next_line(PATIENCE).expect("the rest").as_deref(), Some(b"e".as_slice()));
+        assert_eq!(feed.next_line(PATIENCE).expect("the end"), None);
+        server.join().expect("the server sent everything");
+    }
+
+    #[test]
+    fn a_body_that_stops_short_is_no_answer() {
+        const SHORT: [&[&str]; 2] = [
+            &["HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc"],
+            &["HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"],
+        ];
+        for pieces in SHORT {
+            let (mut connection, _go_on, server) = canned(HEAD_END, pieces);
+            connection.send(&Request::new("GET", "/")).expect_err("the rest is missing");
+            server.join().expect("the server sent everything");
+        }
+    }
 }

@@ -23,9 +23,7 @@ pub(super) enum Kind {
 pub(super) fn value_of(response: &Response, kind: Kind) -> Result<Json, Difference> {
     let body = response.bytes();
     match kind {
-        Kind::Json => {
-            Json::parse(&body).map_err(|error| not_json("the body", &body, &error))
-        }
+        Kind::Json => Json::parse(&body).map_err(|error| not_json("the body", &body, &error)),
         Kind::Lines => lines(&body),
         Kind::Events => Ok(events(&String::from_utf8_lossy(&body))),
         Kind::Multipart => parts(response.header("content-type").unwrap_or_default(), &response.body),
@@ -167,6 +165,7 @@ mod tests {
         let feed = response("application/json", b"\n{\"a\":1}\n\n\n[2]");
         assert_eq!(value_of(&feed, Kind::Lines).expect("lines").to_string(), r#"[{"a": 1}, [2]]"#);
         assert_eq!(heartbeats(&feed), 3);
+        assert_eq!(heartbeats(&response("application/json", b"{}\n\n")), 1);
         assert!(value_of(&response("", b"{\"a\":\n"), Kind::Lines).is_err());
     }
 

@@ -1,8 +1,8 @@
 //! Plays recorded CouchDB conversations against a running server and reports the first difference of each.
 //!
 //! The format is described in `tests/recordings/README.md`. This is the player only: it never records, and it decides
-//! nothing about Settle. Reading order: `conversation` (the file), `player` (the steps), `outgoing` and `answer` (bodies
-//! both ways), `pattern` (what fits), with `variables` and `json` below them.
+//! nothing about Settle. Reading order: `conversation` (the file), `player` (the steps), `outgoing` and `answer`
+//! (bodies both ways), `pattern` (what fits), with `variables` and `json` below them.
 
 mod answer;
 mod conversation;

@@ -1,7 +1,7 @@
 //! A recorded request, with its variables filled in, becomes a request to send.
 //!
-//! Bytes are those the recorder sent: JSON with its spaces, multipart with its boundary, headers in their order. Only the
-//! content type of a structured body and the credentials are added, and only where the recording gives none.
+//! Bytes are those the recorder sent: JSON with its spaces, multipart with its boundary, headers in their order. Only
+//! the content type of a structured body and the credentials are added, and only where the recording gives none.
 
 use std::collections::HashMap;
 
@@ -15,8 +15,7 @@ use super::json::{Json, Members};
 use super::variables::Variables;
 
 /// What a form value need not escape, and the space, which becomes `+`.
-const FORM: AsciiSet =
-    NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b' ');
+const FORM: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b' ');
 const REQUEST_WORDS: [&str; 10] =
     ["method", "path", "headers", "auth", "json", "text", "base64", "form", "multipart", "chunked"];
 
@@ -164,7 +163,8 @@ mod tests {
 
     #[test]
     fn json_goes_out_in_the_order_and_shape_it_was_recorded() {
-        let recorded = r#"{"method":"PUT","path":"/{db}/a","auth":"none","json":{"z":"é\n","_rev":"{rev}","a":[1,2.5]}}"#;
+        let recorded =
+            r#"{"method":"PUT","path":"/{db}/a","auth":"none","json":{"z":"é\n","_rev":"{rev}","a":[1,2.5]}}"#;
         check(recorded, &[("Content-Type", "application/json")], r#"{"z": "é\n", "_rev": "1-a", "a": [1, 2.5]}"#);
     }
 

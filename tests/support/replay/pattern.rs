@@ -1,7 +1,7 @@
 //! Whether an answer fits what was recorded: the wildcards and operators of the recordings.
 //!
-//! `compare` is for JSON values, `compare_parts` for the parts of a multipart body, `fits_text` for one string. The first
-//! difference is told with its place, what was expected there and what came.
+//! `compare` is for JSON values, `compare_parts` for the parts of a multipart body, `fits_text` for one string. The
+//! first difference is told with its place, what was expected there and what came.
 
 use regex::Regex;
 

@@ -34,8 +34,8 @@ const EXCERPT: usize = 2000;
 
 type Exchange = Result<Response, Difference>;
 
-/// Plays a conversation against the server at `address`. `tag` is a fresh lower-case word, the root of its database names.
-/// The message of a failure holds the step, its request and answer, and what was expected.
+/// Plays a conversation against the server at `address`; `tag` is a fresh lower-case word, the root of its database
+/// names. The message of a failure holds the step, its request and answer, and what was expected.
 pub(crate) fn play(conversation: &Conversation, address: &str, tag: &str) -> Result<(), String> {
     let mut player = Player::new(address, tag);
     let mut before = Members::default();
@@ -262,7 +262,8 @@ impl Player {
             // The server may be writing the document too, so that the first revision seen is gone already.
             for _ in 0..5 {
                 let Ok(found) = self.send_as_admin("GET", &path, None) else { return };
-                let revision = answer::value_of(&found, Kind::Json).ok().and_then(|body| body.get("_rev").map(Json::plain));
+                let revision =
+                    answer::value_of(&found, Kind::Json).ok().and_then(|body| body.get("_rev").map(Json::plain));
                 let Some(revision) = revision.filter(|_| found.status == 200) else { break };
                 let _ = self.send_as_admin("DELETE", &format!("{path}?rev={revision}"), None);
             }
@@ -275,8 +276,7 @@ impl Player {
     }
 
     fn send_as_admin(&self, method: &str, path: &str, body: Option<String>) -> Exchange {
-        let mut request =
-            Request::new(method, path).basic(&self.credentials.admin, &self.credentials.password);
+        let mut request = Request::new(method, path).basic(&self.credentials.admin, &self.credentials.password);
         request.body = body.map(String::into_bytes);
         exchange(&self.client, &request, None)
     }
@@ -288,9 +288,7 @@ fn exchange(client: &Client, request: &Request, read: Option<ReadUntil>) -> Exch
         None => client.try_send(request),
         Some(until) => read_feed(client, request, until),
     };
-    answer.map_err(|error| {
-        Difference::mismatch(format!("no answer to {} {}: {error}", request.method, request.path))
-    })
+    answer.map_err(|error| Difference::mismatch(format!("no answer to {} {}: {error}", request.method, request.path)))
 }
 
 /// Reads the whole lines of a feed until there are enough or the time is over.

@@ -9,7 +9,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use super::json::Json;
 
 /// What a path value need not escape: the unreserved characters, `/` and `:`.
-const PATH_VALUE: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/').remove(b':');
+const PATH_VALUE: AsciiSet =
+    NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/').remove(b':');
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Variables(HashMap<String, Json>);
@@ -24,9 +25,9 @@ impl Variables {
         match value {
             Json::String(text) => self.expand_text(text),
             Json::Array(items) => Json::Array(items.iter().map(|item| self.expand(item)).collect()),
-            Json::Object(members) => Json::Object(
-                members.iter().map(|(name, item)| (self.replace(name), self.expand(item))).collect(),
-            ),
+            Json::Object(members) => {
+                Json::Object(members.iter().map(|(name, item)| (self.replace(name), self.expand(item))).collect())
+            }
             other => other.clone(),
         }
     }

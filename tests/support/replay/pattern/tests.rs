@@ -11,6 +11,7 @@ fn variables() -> Variables {
     let mut variables = Variables::default();
     variables.set("rev", "1-abc");
     variables.set("count", json("7"));
+    variables.set("object", json(r#"{"a":1,"b":[2.0]}"#));
     variables
 }
 
@@ -144,6 +145,9 @@ fn variables_stand_for_their_values() {
     refuses(r#""{rev}""#, r#""{rev}""#);
     accepts(r#""{count}""#, "7");
     refuses(r#""{count}""#, r#""7""#);
+    accepts(r#""{object}""#, r#"{"b":[2],"a":1}"#);
+    refuses(r#""{object}""#, r#"{"b":[2],"a":1,"c":1}"#);
+    refuses(r#""{object}""#, r#"{"b":[3],"a":1}"#);
     accepts(r#""{count}x""#, r#""7x""#);
     accepts(r#""$=$any {count}""#, r#""$any 7""#);
     refuses(r#""$=$any""#, r#""x""#);
@@ -154,7 +158,10 @@ fn a_wrong_recording_is_no_mismatch() {
     for pattern in [r#""$revision""#, r#""$re:(""#, r#"{"$either":["$nonsense",1]}"#, r#"{"$contains":["$oops"]}"#] {
         let outcome = compare(&json(pattern), &json("[1]"), &variables(), "$");
         let outcome = outcome.and(compare(&json(pattern), &json(r#""x""#), &variables(), "$"));
-        assert!(matches!(outcome, Err(Difference::BadRecording(_))) || pattern == r#""$re:(""#, "{pattern}: {outcome:?}");
+        assert!(
+            matches!(outcome, Err(Difference::BadRecording(_))) || pattern == r#""$re:(""#,
+            "{pattern}: {outcome:?}"
+        );
     }
 }
 

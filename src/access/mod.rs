@@ -1,0 +1,3 @@
+//! Pure decisions: values in, answer out. No storage, no HTTP.
+
+pub mod need;

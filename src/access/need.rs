@@ -1,0 +1,83 @@
+//! What an endpoint asks for, and whether a caller may have it.
+//!
+//! The need of each endpoint stands in one column of `http/endpoint.rs`. Sources: protocol page §6.4 and the *Auth* column
+//! of §1; design §10. Which documents a restricted caller sees is not decided here.
+
+use crate::accounts::caller::Caller;
+use crate::accounts::error::AccountError;
+use crate::accounts::security::Security;
+
+/// What an endpoint asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing.
+    Anyone,
+    /// Bring replicated work: what a withdrawn right keeps (protocol page §4.8).
+    Push,
+    /// Read documents.
+    Pull,
+    /// Edit documents one by one.
+    Edit,
+    /// Administer this database.
+    Manage,
+    /// Upkeep of this database (CouchDB answers 401 where `Manage` answers 403).
+    Upkeep,
+    /// Operate the server.
+    Operate,
+}
+
+/// Whether this caller may have it. `security` is that of the database, if the endpoint has one.
+///
+/// # Errors
+/// 401 or 403 in CouchDB's words.
+pub fn permit(need: Need, caller: &Caller, security: Option<&Security>) -> Result<(), AccountError> {
+    let name = caller.name.as_deref();
+    match (need, security) {
+        (Need::Operate, _) if caller.is_operator() => Ok(()),
+        (Need::Operate, _) => Err(AccountError::not_server_admin()),
+        (_, None) => Ok(()),
+        (Need::Manage, Some(security)) => {
+            security.require_member(name, &caller.roles)?;
+            security.require_admin(name, &caller.roles)
+        }
+        (Need::Upkeep, Some(security)) => {
+            security.require_member(name, &caller.roles)?;
+            security.require_admin_for_upkeep(name, &caller.roles)
+        }
+        (Need::Anyone, Some(_)) => Ok(()),
+        (Need::Push | Need::Pull | Need::Edit, Some(security)) => security.require_member(name, &caller.roles),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(name: Option<&str>, roles: &[&str]) -> Caller {
+        let roles = roles.iter().map(|role| (*role).to_owned()).collect();
+        Caller { name: name.map(str::to_owned), roles, ..Caller::anonymous() }
+    }
+
+    #[test]
+    fn who_may_have_what() {
+        let closed = Security::default();
+        let open = Security::parse("{}").expect("valid");
+        let ours = Security::parse(r#"{"members":{"roles":["chw"]},"admins":{"names":["boss"]}}"#).expect("valid");
+        let status = |need, caller: &Caller, security| permit(need, caller, security).err().map(|error| error.status());
+        let (nobody, chw, boss) = (caller(None, &[]), caller(Some("ann"), &["chw"]), caller(Some("boss"), &[]));
+        let operator = caller(Some("root"), &["_admin"]);
+        for need in [Need::Push, Need::Pull, Need::Edit] {
+            assert_eq!(status(need, &nobody, Some(&closed)), Some(401));
+            assert_eq!(status(need, &chw, Some(&closed)), Some(403));
+            assert_eq!(status(need, &nobody, Some(&open)), None);
+            assert_eq!(status(need, &chw, Some(&ours)), None);
+            assert_eq!(status(need, &operator, Some(&closed)), None);
+        }
+        assert_eq!(status(Need::Manage, &chw, Some(&ours)), Some(403));
+        assert_eq!(status(Need::Upkeep, &chw, Some(&ours)), Some(401));
+        assert_eq!(status(Need::Manage, &boss, Some(&ours)), None);
+        assert_eq!(status(Need::Operate, &boss, Some(&ours)), Some(401));
+        assert_eq!(status(Need::Operate, &operator, None), None);
+        assert_eq!(status(Need::Anyone, &nobody, Some(&closed)), None);
+    }
+}

@@ -1,0 +1,470 @@
+//! The feed: a range scan of the log, page by page, and the wait for more.
+//!
+//! A response shows the log up to the position at which it began (or woke), so each document comes at most once and at its
+//! latest position; what changes meanwhile is behind `last_seq` and comes with the next request. No snapshot is held while
+//! the client reads or sleeps.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use settle_protocol::changes::{ChangesOptions, Feed, Filter, write_row_start};
+use settle_protocol::sequence::{Position, StartingPoint};
+use settle_protocol::{Revision, selector};
+use tokio::sync::watch;
+
+use super::databases::Database;
+use super::error::DocumentResult;
+use super::output::{Output, Piece};
+use super::read::{AttachmentBytes, Found, Include, as_value, document};
+use super::tables::{BODIES, BodyKey, CHANGES, ChangeKey, ChangeView, DocumentHead, DocumentKey, DocumentRow};
+use crate::storage::{Family, Range, Read, Snapshot, StorageError, StorageResult, Store};
+
+/// A page ends at this many bytes of text …
+const PAGE_BYTES: usize = 64 << 10;
+/// … or after this many log rows, shown or not.
+const PAGE_ROWS: usize = 2_000;
+/// A wait that woke for at most this many positions is answered on the async thread.
+const SHORT: Position = 64;
+/// `pending` is counted exactly up to this many rows, and estimated from above beyond.
+const EXACT_PENDING: u64 = 10_000;
+
+const CORRUPT: StorageError = StorageError::Corrupt { table: "changes", problem: "malformed value" };
+
+/// One `_changes` request.
+pub struct Changes {
+    walk: Walk,
+    watch: Option<watch::Receiver<Position>>,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Opening,
+    Rows,
+    Waiting,
+    Closing,
+    Done,
+}
+
+/// The part that reads: it can be sent to another thread and back.
+struct Walk {
+    store: Store,
+    database: Arc<Database>,
+    options: Arc<ChangesOptions>,
+    /// Rows up to here were looked at. Descending: rows from here on.
+    cursor: Position,
+    /// The log as this response sees it.
+    end: Position,
+    remaining: u64,
+    shown: u64,
+    chosen: Option<VecDeque<Position>>,
+}
+
+impl Changes {
+    /// Begins a feed over a database.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn open(store: &Store, database: Arc<Database>, options: ChangesOptions) -> DocumentResult<Self> {
+        let snapshot = store.snapshot();
+        let end = database.counters(&snapshot)?.position;
+        let since = match database.tokens.resolve(&options.since) {
+            StartingPoint::Now => end,
+            StartingPoint::After(position) if position > end => 0, // of a future that was lost: tell all again
+            StartingPoint::After(position) => position,
+        };
+        let live = options.feed != Feed::Normal && !options.descending;
+        let watch = live.then(|| store.announcements().follow(database.id(), end));
+        let mut walk = Walk {
+            store: store.clone(),
+            cursor: if options.descending { end + 1 } else { since },
+            end,
+            remaining: options.limit.unwrap_or(u64::MAX),
+            shown: 0,
+            chosen: None,
+            database,
+            options: Arc::new(options),
+        };
+        walk.choose(&snapshot, if walk.options.descending { 0 } else { since })?;
+        drop(snapshot);
+        Ok(Self { walk, watch, state: State::Opening })
+    }
+
+    /// The next pieces of the answer; `None` at its end.
+    ///
+    /// # Errors
+    /// When the store fails: the connection is then cut, so that the client does not take the answer for whole.
+    pub async fn next(&mut self) -> DocumentResult<Option<Vec<Piece>>> {
+        loop {
+            match self.state {
+                State::Opening => {
+                    self.state = State::Rows;
+                    let normal_page = self.walk.options.feed == Feed::Normal;
+                    let mut out = Output::default();
+                    self.walk.open_frame(&mut out);
+                    if !normal_page {
+                        return Ok(Some(out.into_pieces())); // clients and proxies time out on silence
+                    }
+                    let rows = self.rows().await?;
+                    out.append(rows);
+                    return Ok(Some(out.into_pieces()));
+                }
+                State::Rows => {
+                    let rows = self.rows().await?;
+                    if rows.length() > 0 {
+                        return Ok(Some(rows.into_pieces()));
+                    }
+                }
+                State::Waiting => {
+                    if let Some(beat) = self.wait().await? {
+                        return Ok(Some(vec![Piece::Bytes(beat.into())]));
+                    }
+                }
+                State::Closing => {
+                    self.state = State::Done;
+                    let mut out = Output::default();
+                    self.walk.close_frame(&mut out)?;
+                    return Ok(Some(out.into_pieces()));
+                }
+                State::Done => return Ok(None),
+            }
+        }
+    }
+
+    async fn rows(&mut self) -> DocumentResult<Output> {
+        let short = self.walk.end.saturating_sub(self.walk.cursor) <= SHORT && !self.walk.options.descending;
+        let (out, more) = if short {
+            self.walk.page()?
+        } else {
+            let mut walk = self.walk.clone_for_page();
+            let (walk, page) = tokio::task::spawn_blocking(move || {
+                let page = walk.page();
+                (walk, page)
+            })
+            .await
+            .map_err(|_| StorageError::Panicked)?;
+            self.walk = walk;
+            page?
+        };
+        if !more {
+            self.state = self.after_rows();
+        }
+        Ok(out)
+    }
+
+    fn after_rows(&self) -> State {
+        let answered = self.walk.options.feed == Feed::Longpoll && self.walk.shown > 0;
+        let limit_reached = self.walk.remaining == 0 && self.walk.options.limit != Some(0);
+        match self.watch {
+            Some(_) if !answered && !limit_reached => State::Waiting,
+            _ => State::Closing,
+        }
+    }
+
+    /// Waits for the log to grow. Gives a heartbeat to send, or nothing after a change of state.
+    async fn wait(&mut self) -> DocumentResult<Option<&'static [u8]>> {
+        let Some(watch) = &mut self.watch else {
+            self.state = State::Closing;
+            return Ok(None);
+        };
+        let options = &self.walk.options;
+        let patience = options.heartbeat_ms.or(options.timeout_ms).map_or(Duration::MAX, Duration::from_millis);
+        let grown = tokio::time::timeout(patience, watch.wait_for(|position| *position > self.walk.end)).await;
+        match grown {
+            Ok(Ok(position)) => {
+                self.walk.end = *position;
+                drop(position);
+                let store = self.walk.store.clone();
+                let since = self.walk.cursor;
+                self.walk.choose(&store.snapshot(), since)?;
+                self.state = State::Rows;
+                Ok(None)
+            }
+            Ok(Err(_)) => {
+                self.state = State::Closing; // the database was deleted
+                Ok(None)
+            }
+            Err(_) if options.heartbeat_ms.is_some() => Ok(Some(match options.feed {
+                Feed::EventSource => b"event: heartbeat\ndata: \n\n",
+                _ => b"\n",
+            })),
+            Err(_) => {
+                self.state = State::Closing;
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl Walk {
+    /// Moves what a page needs out, leaving an empty shell behind until the page comes back.
+    fn clone_for_page(&mut self) -> Self {
+        Self {
+            store: self.store.clone(),
+            database: Arc::clone(&self.database),
+            options: Arc::clone(&self.options),
+            cursor: self.cursor,
+            end: self.end,
+            remaining: self.remaining,
+            shown: self.shown,
+            chosen: self.chosen.take(),
+        }
+    }
+
+    /// With `_doc_ids`, the positions to show are looked up instead of scanning the log.
+    fn choose(&mut self, snapshot: &Snapshot<'_>, since: Position) -> StorageResult<()> {
+        let Filter::DocumentIds(ids) = &self.options.filter else { return Ok(()) };
+        let keys: Vec<Vec<u8>> = ids.iter().map(|id| DocumentKey::bytes(self.database.id(), id)).collect();
+        let heads = snapshot.get_many(Family::Documents, &keys)?;
+        let positions = heads.iter().flatten().filter_map(|bytes| DocumentHead::decode(bytes)).map(|head| head.position);
+        let mut chosen: Vec<Position> = positions.filter(|at| *at > since && *at <= self.end).collect();
+        chosen.sort_unstable();
+        if self.options.descending {
+            chosen.reverse();
+        }
+        self.chosen = Some(chosen.into());
+        Ok(())
+    }
+
+    /// Reads and writes rows until the page is full. `false`: there are no more up to `end`, or the limit is reached.
+    fn page(&mut self) -> DocumentResult<(Output, bool)> {
+        let store = self.store.clone();
+        let snapshot = store.snapshot();
+        let mut out = Output::default();
+        let database = self.database.id();
+        if let Some(mut chosen) = self.chosen.take() {
+            while self.remaining > 0 && !page_full(&out) {
+                let Some(position) = chosen.pop_front() else { break };
+                let key = ChangeKey { database, position };
+                if let Some(row) = snapshot.get_bytes(Family::Changes, &CHANGES.key(&key))? {
+                    self.row(&snapshot, position, &row, &mut out)?;
+                }
+                self.cursor = position;
+            }
+            let more = self.remaining > 0 && !chosen.is_empty();
+            self.chosen = Some(chosen);
+            if !more && self.remaining > 0 && !self.options.descending {
+                self.cursor = self.end;
+            }
+            return Ok((out, more));
+        }
+        if self.remaining == 0 {
+            return Ok((out, false));
+        }
+        let key = |position| CHANGES.key(&ChangeKey { database, position });
+        let range = match self.options.descending {
+            true => Range::between(key(1), key(self.cursor)).reversed(),
+            false => Range::between(key(self.cursor + 1), key(self.end + 1)),
+        };
+        let mut looked_at = 0;
+        let mut more = false;
+        let mut failure = None;
+        snapshot.scan(Family::Changes, &range, &mut |key, row| {
+            if self.remaining == 0 || page_full(&out) || looked_at == PAGE_ROWS {
+                more = self.remaining > 0;
+                return Ok(ControlFlow::Break(()));
+            }
+            looked_at += 1;
+            let position = ChangeKey::position_of(key).unwrap_or_default();
+            if let Err(error) = self.row(&snapshot, position, row, &mut out) {
+                failure = Some(error);
+                return Ok(ControlFlow::Break(()));
+            }
+            self.cursor = position;
+            Ok(ControlFlow::Continue(()))
+        })?;
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        if !more && self.remaining > 0 && !self.options.descending {
+            self.cursor = self.end;
+        }
+        Ok((out, more))
+    }
+
+    fn row(
+        &mut self,
+        snapshot: &Snapshot<'_>,
+        position: Position,
+        bytes: &[u8],
+        out: &mut Output,
+    ) -> DocumentResult<()> {
+        let row = ChangeView::decode(bytes).ok_or(CORRUPT)?;
+        let options = Arc::clone(&self.options);
+        let leaves = if options.all_leaves { usize::MAX } else { 1 };
+        match &options.filter {
+            Filter::Design if !row.id.starts_with("_design/") => return Ok(()),
+            Filter::Selector { selector, fields } => {
+                let matching = self.matching_leaves(snapshot, &row, leaves, selector)?;
+                if matching.is_empty() {
+                    return Ok(());
+                }
+                self.start_row(position, &row, matching.into_iter(), out);
+                return self.end_row(snapshot, &row, fields.as_ref(), out);
+            }
+            _ => {}
+        }
+        self.start_row(position, &row, row.leaves().take(leaves), out);
+        self.end_row(snapshot, &row, None, out)
+    }
+
+    fn start_row(
+        &mut self,
+        position: Position,
+        row: &ChangeView<'_>,
+        leaves: impl Iterator<Item = Revision>,
+        out: &mut Output,
+    ) {
+        match self.options.feed {
+            Feed::Normal | Feed::Longpoll if self.shown > 0 => out.text.extend_from_slice(b",\r\n"),
+            Feed::EventSource => out.text.extend_from_slice(b"data: "),
+            _ => {}
+        }
+        self.shown += 1;
+        self.remaining = self.remaining.saturating_sub(1);
+        let shows_seq = self.options.seq_interval.is_none_or(|interval| self.shown % interval == 0);
+        let tokens = self.database.tokens;
+        let token = shows_seq.then_some(move |out: &mut Vec<u8>| tokens.write(position, out));
+        write_row_start(&mut out.text, token, row.id, leaves, row.deleted);
+        self.cursor = position;
+    }
+
+    fn end_row(
+        &self,
+        snapshot: &Snapshot<'_>,
+        row: &ChangeView<'_>,
+        fields: Option<&selector::Fields>,
+        out: &mut Output,
+    ) -> DocumentResult<()> {
+        if self.options.include_docs {
+            out.text.extend_from_slice(b",\"doc\":");
+            self.included(snapshot, row, fields, out)?;
+        }
+        out.text.push(b'}');
+        match self.options.feed {
+            Feed::Continuous => out.text.push(b'\n'),
+            Feed::EventSource => {
+                out.text.extend_from_slice(b"\nid: \"");
+                self.database.tokens.write(self.cursor, &mut out.text);
+                out.text.extend_from_slice(b"\"\n\n");
+            }
+            Feed::Normal | Feed::Longpoll => {}
+        }
+        Ok(())
+    }
+
+    fn included(
+        &self,
+        snapshot: &Snapshot<'_>,
+        row: &ChangeView<'_>,
+        fields: Option<&selector::Fields>,
+        out: &mut Output,
+    ) -> DocumentResult<()> {
+        let winner = row.leaves().next();
+        let found = winner.map(|winner| self.found(snapshot, row.id, winner, row.deleted)).transpose()?.flatten();
+        let Some(found) = found else {
+            out.text.extend_from_slice(b"null");
+            return Ok(());
+        };
+        if let Some(fields) = fields {
+            let value = as_value(&found, snapshot, self.database.id());
+            let kept = fields.project(&value);
+            out.text.extend_from_slice(kept.to_string().as_bytes());
+            return Ok(());
+        }
+        let attachments = match self.options.attachments {
+            true => AttachmentBytes::Since(Vec::new()),
+            false => AttachmentBytes::Stubs,
+        };
+        let include = Include { conflicts: self.options.conflicts, attachments, ..Include::default() };
+        found.write(snapshot, self.database.id(), &include, out);
+        Ok(())
+    }
+
+    /// A leaf with its body. The tree is read only where it is needed: for conflicts, and for the cluster of a scoped
+    /// database (in a plain one all bodies lie in the cluster of zeros).
+    fn found(
+        &self,
+        snapshot: &Snapshot<'_>,
+        id: &str,
+        revision: Revision,
+        deleted: bool,
+    ) -> StorageResult<Option<Found>> {
+        let database = self.database.id();
+        let row = if self.options.conflicts || self.database.row.scoped {
+            let Some(row) = document(snapshot, database, id)? else { return Ok(None) };
+            row
+        } else {
+            DocumentRow::default()
+        };
+        let body = snapshot.get(&BODIES, &BodyKey::new(database, row.cluster, id, &revision))?;
+        Ok(body.map(|body| Found { id: id.to_owned(), row, revision, deleted, body }))
+    }
+
+    fn matching_leaves(
+        &self,
+        snapshot: &Snapshot<'_>,
+        row: &ChangeView<'_>,
+        leaves: usize,
+        selector: &selector::Selector,
+    ) -> DocumentResult<Vec<Revision>> {
+        let database = self.database.id();
+        let Some(stored) = document(snapshot, database, row.id)? else { return Ok(Vec::new()) };
+        let mut matching = Vec::new();
+        for node in stored.tree.leaves().into_iter().take(leaves) {
+            let Some(found) = Found::read(snapshot, database, row.id, &stored, node)? else { continue };
+            let value: Value = as_value(&found, snapshot, database);
+            if selector.matches(&value) {
+                matching.push(found.revision);
+            }
+        }
+        Ok(matching)
+    }
+
+    fn open_frame(&self, out: &mut Output) {
+        match self.options.feed {
+            Feed::Normal | Feed::Longpoll => out.text.extend_from_slice(b"{\"results\":[\n"),
+            Feed::Continuous | Feed::EventSource => {}
+        }
+    }
+
+    fn close_frame(&self, out: &mut Output) -> StorageResult<()> {
+        let token = self.database.tokens.token(if self.options.descending { self.end } else { self.cursor });
+        let pending = self.pending()?;
+        let text = match self.options.feed {
+            Feed::Normal | Feed::Longpoll => format!("\n],\n\"last_seq\":\"{token}\",\"pending\":{pending}}}\n\n"),
+            Feed::Continuous => format!("{{\"last_seq\":\"{token}\",\"pending\":{pending}}}\n"),
+            Feed::EventSource => String::new(),
+        };
+        out.text.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+
+    /// Log rows behind `last_seq`, before filtering: exact while few remain (or nothing was read), else at most the
+    /// positions that remain. Clients treat it as a hint (§3.4).
+    fn pending(&self) -> StorageResult<u64> {
+        if self.options.descending || self.cursor >= self.end {
+            return Ok(0);
+        }
+        let snapshot = self.store.snapshot();
+        let counters = self.database.counters(&snapshot)?;
+        let rows = counters.documents + counters.deleted;
+        if self.cursor == 0 {
+            return Ok(rows);
+        }
+        let key = |position| CHANGES.key(&ChangeKey { database: self.database.id(), position });
+        let mut counted = 0;
+        snapshot.scan(Family::Changes, &Range::between(key(self.cursor + 1), key(self.end + 1)), &mut |_, _| {
+            counted += 1;
+            Ok(if counted < EXACT_PENDING { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        })?;
+        Ok(if counted < EXACT_PENDING { counted } else { rows.min(self.end - self.cursor) })
+    }
+}
+
+fn page_full(out: &Output) -> bool {
+    out.text.len() >= PAGE_BYTES || out.attachment_bytes() > 0
+}

@@ -1,0 +1,240 @@
+//! Databases: create, find, delete, and their settings.
+//!
+//! The catalogue keeps every database in memory as it stands in the store. After a change it reads the row again under its
+//! lock, so that the last commit always has the last word.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use settle_protocol::document_id::check_database_name;
+use settle_protocol::sequence::{Position, TokenPrefix};
+use settle_protocol::{Error, ErrorKind};
+use tokio::sync::watch;
+
+use super::error::{DocumentError, DocumentResult};
+use super::tables::{COUNTERS, Counters, DATABASES, DatabaseId, DatabaseKey, DatabaseRow};
+use crate::accounts::security::Security;
+use crate::storage::{Family, OF_A_DATABASE, Range, Read, Snapshot, StorageResult, Store};
+
+/// A database that is open.
+#[derive(Debug)]
+pub struct Database {
+    /// Its name.
+    pub name: String,
+    /// The stored row.
+    pub row: DatabaseRow,
+    /// `_security`, understood.
+    pub security: Security,
+    /// What its feed tokens begin with.
+    pub tokens: TokenPrefix,
+}
+
+impl Database {
+    fn new(name: String, row: DatabaseRow, incarnation: [u8; 16]) -> Self {
+        let security = Security::parse(&row.security).unwrap_or_default();
+        let tag = |id: &[u8; 16]| [id[0], id[1], id[2], id[3]];
+        let tokens = TokenPrefix::new(tag(&row.uuid), tag(&incarnation));
+        Self { name, row, security, tokens }
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn id(&self) -> DatabaseId {
+        self.row.id
+    }
+
+    /// What it counts, as of a state.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn counters(&self, reader: &impl Read) -> StorageResult<Counters> {
+        Ok(reader.get(&COUNTERS, &DatabaseKey(self.row.id))?.unwrap_or_default())
+    }
+}
+
+/// All databases.
+pub struct Catalogue {
+    store: Store,
+    open: RwLock<BTreeMap<String, Arc<Database>>>,
+}
+
+/// Key of the number of the next database.
+const META_NEXT_DATABASE: &[u8] = b"next_database";
+/// Keys of databases that are deleted but not erased yet: this prefix and the number.
+const META_ERASING: &[u8] = b"erasing/";
+
+fn no_database() -> Error {
+    Error::not_found("Database does not exist.")
+}
+
+impl Catalogue {
+    /// Reads all databases from the store.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn open(store: &Store) -> StorageResult<Self> {
+        let mut open = BTreeMap::new();
+        let incarnation = store.incarnation();
+        store.snapshot().scan(Family::Databases, &Range::prefix(b""), &mut |name, row| {
+            let name = String::from_utf8_lossy(name).into_owned();
+            let row = DATABASES.decode(row)?;
+            open.insert(name.clone(), Arc::new(Database::new(name, row, incarnation)));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(Self { store: store.clone(), open: RwLock::new(open) })
+    }
+
+    /// The database of this name.
+    ///
+    /// # Errors
+    /// `404 not_found "Database does not exist."`
+    pub fn find(&self, name: &str) -> Result<Arc<Database>, Error> {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        open.get(name).cloned().ok_or_else(no_database)
+    }
+
+    /// Names in order of bytes.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.open.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
+    /// Makes a database. `uuid` is random, `now` in seconds.
+    ///
+    /// # Errors
+    /// `412 file_exists`, `400` for the name, or a failure of the store.
+    pub async fn create(&self, name: &str, row: DatabaseRow) -> DocumentResult<()> {
+        check_database_name(name)?;
+        let key = name.to_owned();
+        self.store
+            .write(move |batch| -> DocumentResult<()> {
+                if batch.get(&DATABASES, &key)?.is_some() {
+                    let reason = "The database could not be created, the file already exists.";
+                    return Err(Error::new(ErrorKind::FileExists, reason).into());
+                }
+                let next = batch.get_bytes(Family::Meta, META_NEXT_DATABASE)?;
+                let next = next.and_then(|bytes| bytes.try_into().ok()).map_or(1, u32::from_be_bytes);
+                batch.put_bytes(Family::Meta, META_NEXT_DATABASE.to_vec(), (next + 1).to_be_bytes().to_vec());
+                batch.put(&DATABASES, &key, &DatabaseRow { id: next, ..row });
+                Ok(())
+            })
+            .await?;
+        self.refresh(name)?;
+        Ok(())
+    }
+
+    /// Deletes a database at once; its rows are erased afterwards by [`Catalogue::erase_deleted`].
+    ///
+    /// # Errors
+    /// `404`, or a failure of the store.
+    pub async fn delete(&self, name: &str) -> DocumentResult<()> {
+        let key = name.to_owned();
+        let id = self
+            .store
+            .write(move |batch| -> DocumentResult<DatabaseId> {
+                let row = batch.get(&DATABASES, &key)?.ok_or_else(no_database)?;
+                batch.delete(&DATABASES, &key);
+                batch.put_bytes(Family::Meta, erasing_key(row.id), Vec::new());
+                Ok(row.id)
+            })
+            .await?;
+        self.refresh(name)?;
+        self.store.announcements().end(id);
+        Ok(())
+    }
+
+    /// Changes the stored row of a database.
+    ///
+    /// # Errors
+    /// `404`, or a failure of the store.
+    pub async fn change(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut DatabaseRow) + Send + 'static,
+    ) -> DocumentResult<()> {
+        let key = name.to_owned();
+        self.store
+            .write(move |batch| -> DocumentResult<()> {
+                let mut row = batch.get(&DATABASES, &key)?.ok_or_else(no_database)?;
+                change(&mut row);
+                batch.put(&DATABASES, &key, &row);
+                Ok(())
+            })
+            .await?;
+        self.refresh(name)?;
+        Ok(())
+    }
+
+    fn refresh(&self, name: &str) -> StorageResult<()> {
+        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        match self.store.snapshot().get(&DATABASES, &name.to_owned())? {
+            Some(row) => {
+                let database = Database::new(name.to_owned(), row, self.store.incarnation());
+                open.insert(name.to_owned(), Arc::new(database));
+            }
+            None => drop(open.remove(name)),
+        }
+        Ok(())
+    }
+
+    /// Follows a database's log. The receiver ends when the database is deleted.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn follow(&self, database: &Database) -> StorageResult<watch::Receiver<Position>> {
+        let position = database.counters(&self.store.snapshot())?.position;
+        Ok(self.store.announcements().follow(database.id(), position))
+    }
+
+    /// Erases the rows of deleted databases; also those that a crash left. Blocks.
+    ///
+    /// # Errors
+    /// When the store fails; what is left is erased next time.
+    pub fn erase_deleted(&self, runtime: &tokio::runtime::Handle) -> DocumentResult<()> {
+        let mut deleted = Vec::new();
+        self.store.snapshot().scan(Family::Meta, &Range::prefix(META_ERASING), &mut |key, _| {
+            let id = key.strip_prefix(META_ERASING).and_then(|id| id.try_into().ok());
+            deleted.extend(id.map(u32::from_be_bytes));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        for id in deleted {
+            runtime.block_on(super::attachments::release_database(&self.store, id))?;
+            for family in OF_A_DATABASE {
+                self.store.erase_prefix(family, &id.to_be_bytes())?;
+            }
+            let done = self.store.write(move |batch| -> DocumentResult<()> {
+                batch.delete_bytes(Family::Meta, erasing_key(id));
+                Ok(())
+            });
+            runtime.block_on(done)?;
+        }
+        Ok(())
+    }
+}
+
+fn erasing_key(id: DatabaseId) -> Vec<u8> {
+    [META_ERASING, &id.to_be_bytes()].concat()
+}
+
+/// The database must still be the one that the request found: it may have been deleted since.
+///
+/// # Errors
+/// `404 not_found "Database does not exist."`
+pub fn still_there(reader: &impl Read, database: &Database) -> DocumentResult<DatabaseRow> {
+    match reader.get(&DATABASES, &database.name)? {
+        Some(row) if row.id == database.id() => Ok(row),
+        _ => Err(no_database().into()),
+    }
+}
+
+/// A snapshot together with what a read of one database needs.
+pub fn snapshot_of(store: &Store) -> Snapshot<'_> {
+    store.snapshot()
+}
+
+impl From<DocumentError> for std::io::Error {
+    fn from(error: DocumentError) -> Self {
+        Self::other(error.to_string())
+    }
+}

@@ -1,0 +1,178 @@
+//! `_users`: ordinary documents with CouchDB's rules, and the account rows that logging in reads.
+//!
+//! A password is hashed before the writer; beside the stored document the rules are checked; and in the same batch the
+//! account row follows the document's winner. A changed credential raises the account's epoch, which ends its sessions.
+
+use settle_protocol::Revision;
+
+use super::error::{DocumentError, DocumentResult};
+use super::tables::DocumentRow;
+use super::write::{Mode, Write, Writing};
+use crate::accounts::error::AccountError;
+use crate::accounts::password::{Credential, PasswordPolicy, SALT_BYTES};
+use crate::accounts::tables::{ACCOUNTS, AccountRow};
+use crate::accounts::user_document::{Author, UserDocument, may_delete, name_of_id};
+use crate::storage::Read;
+
+/// The name of the database of accounts.
+pub const USERS: &str = "_users";
+
+/// Who writes, kept while the write waits for the writer.
+#[derive(Debug, Clone)]
+pub struct UserAuthor {
+    /// The account's name.
+    pub name: Option<String>,
+    /// Has `_admin`.
+    pub server_admin: bool,
+    /// Administers `_users`.
+    pub database_admin: bool,
+}
+
+impl UserAuthor {
+    fn borrowed(&self) -> Author<'_> {
+        Author {
+            name: self.name.as_deref(),
+            server_admin: self.server_admin,
+            database_admin: self.database_admin,
+        }
+    }
+}
+
+/// What the rules need to know about one write to `_users`.
+#[derive(Debug, Clone)]
+pub struct UserWrite {
+    author: UserAuthor,
+    /// `None` for design documents, which are no accounts.
+    document: Option<UserDocument>,
+    keeps_epoch: bool,
+}
+
+impl From<AccountError> for DocumentError {
+    fn from(error: AccountError) -> Self {
+        use settle_protocol::{Error, ErrorKind};
+        let kind = match error.status() {
+            400 => ErrorKind::BadRequest,
+            401 => ErrorKind::Unauthorized,
+            403 => ErrorKind::Forbidden,
+            404 => ErrorKind::NotFound,
+            503 => ErrorKind::Unavailable,
+            _ => ErrorKind::Internal,
+        };
+        Error::new(kind, error.reason().to_owned()).into()
+    }
+}
+
+/// Prepares a write to `_users`: hashes a password (slow; call it off the async threads).
+///
+/// # Errors
+/// 400 for a body that is none or a password against the policy, 403 for one that is no string.
+pub fn prepare(
+    write: &mut Write,
+    author: UserAuthor,
+    policy: &PasswordPolicy,
+    salt: [u8; SALT_BYTES],
+) -> DocumentResult<()> {
+    let mut document = None;
+    if !write.id.starts_with("_design/") {
+        let mut parsed = UserDocument::parse(&format!("{{{}}}", write.body))?;
+        if !write.deleted && parsed.hash_password(policy, salt)? {
+            write.body = members_of(&parsed);
+        }
+        document = Some(parsed);
+    }
+    write.user = Some(Box::new(UserWrite { author, document, keeps_epoch: false }));
+    Ok(())
+}
+
+fn members_of(document: &UserDocument) -> String {
+    let text = document.to_body();
+    text.strip_prefix('{').and_then(|text| text.strip_suffix('}')).unwrap_or_default().to_owned()
+}
+
+impl UserWrite {
+    /// Checks the rules beside the stored document, and puts back a credential that a reader was not shown.
+    ///
+    /// # Errors
+    /// 403 with CouchDB's words, or a failure of the store.
+    pub(super) fn judge(&self, writing: &Writing<'_, '_>, write: &mut Write, row: &DocumentRow) -> DocumentResult<()> {
+        let Some(document) = &self.document else { return Ok(()) };
+        let author = self.author.borrowed();
+        let stored = stored_before(writing, write, row)?;
+        if write.deleted {
+            return Ok(may_delete(stored.as_ref(), &author)?);
+        }
+        let mut document = document.clone();
+        document.restore_withheld(stored.as_ref());
+        document.check(&write.id, stored.as_ref(), &author)?;
+        write.body = members_of(&document);
+        Ok(())
+    }
+
+    /// Lets the account follow the document's winner.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(super) fn remember(&self, writing: &mut Writing<'_, '_>, id: &str) -> DocumentResult<()> {
+        let Some(name) = name_of_id(id) else { return Ok(()) };
+        let Some(row) = writing.document(id)? else { return Ok(()) };
+        let winner = row.tree.winner().filter(|winner| !winner.deleted);
+        let body = match winner {
+            Some(winner) => writing.body(id, &row, &winner.revision)?,
+            None => None,
+        };
+        let facts = body.and_then(|body| UserDocument::parse(&format!("{{{}}}", body.text)).ok()?.facts());
+        let account = writing.batch.get(&ACCOUNTS, &name.to_owned())?.unwrap_or_default();
+        let (credential, roles, second) = facts.map_or((None, Vec::new(), false), |facts| {
+            (facts.credential.map(|c| c.to_text()), facts.roles, facts.needs_second_factor)
+        });
+        let changed = credential != account.credential && !self.keeps_epoch;
+        let row = AccountRow {
+            epoch: account.epoch + u64::from(changed),
+            credential,
+            roles,
+            needs_second_factor: second,
+        };
+        writing.batch.put(&ACCOUNTS, &name.to_owned(), &row);
+        Ok(())
+    }
+}
+
+/// The version that a write replaces: the leaf an edit extends, or the nearest ancestor of a replicated one that is there.
+fn stored_before(
+    writing: &Writing<'_, '_>,
+    write: &Write,
+    row: &DocumentRow,
+) -> DocumentResult<Option<UserDocument>> {
+    let revision: Option<Revision> = match &write.mode {
+        Mode::Interactive { base: Some(base) } => Some(base.clone()),
+        Mode::Interactive { base: None } => None,
+        Mode::Replicated { path } => path.iter().find(|revision| row.tree.find(revision).is_some()).cloned(),
+    };
+    let Some(revision) = revision else { return Ok(None) };
+    let body = writing.body(&write.id, row, &revision)?;
+    Ok(body.and_then(|body| UserDocument::parse(&format!("{{{}}}", body.text)).ok()))
+}
+
+/// Stores a better hash of the same password: a new revision of the document, the same epoch.
+///
+/// # Errors
+/// When the document changed meanwhile, or the store fails.
+pub fn upgrade(writing: &mut Writing<'_, '_>, name: &str, credential: &Credential) -> DocumentResult<()> {
+    let id = format!("{}{name}", crate::accounts::user_document::ID_PREFIX);
+    let Some(row) = writing.document(&id)? else { return Ok(()) };
+    let Some(winner) = row.tree.winner().filter(|winner| !winner.deleted).cloned() else { return Ok(()) };
+    let Some(body) = writing.body(&id, &row, &winner.revision)? else { return Ok(()) };
+    let mut document = UserDocument::parse(&format!("{{{}}}", body.text))?;
+    document.set_credential(credential);
+    let author = UserAuthor { name: None, server_admin: true, database_admin: true };
+    let user = UserWrite { author, document: Some(document.clone()), keeps_epoch: true };
+    writing.write(Write {
+        id,
+        mode: Mode::Interactive { base: Some(winner.revision) },
+        deleted: false,
+        body: members_of(&document),
+        attachments: Vec::new(),
+        user: Some(Box::new(user)),
+    })?;
+    Ok(())
+}

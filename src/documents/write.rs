@@ -1,0 +1,379 @@
+//! Pushes: judge, merge, number, store. Everything here runs on the writer, beside the data it judges.
+//!
+//! The laws of the tree are in `settle_protocol::revision_tree`; this file reads the stored tree, applies one write, and
+//! writes tree, body, log row and counters into the same batch. A refused document writes nothing.
+
+use settle_protocol::attachment::{Attachment, Content, IncomingAttachment};
+use settle_protocol::document::IncomingDocument;
+use settle_protocol::revision_tree::{Merged, Node};
+use settle_protocol::sequence::Position;
+use settle_protocol::{Error, ErrorKind, Revision};
+
+use super::attachments::{ArrivedBytes, refer, refer_again, release};
+use super::databases::{Database, still_there};
+use super::error::{DocumentError, DocumentResult};
+use super::tables::{
+    BODIES, Body, BodyKey, CHANGES, COUNTERS, ChangeKey, ChangeRow, Counters, DOCUMENTS, DatabaseId, DatabaseKey,
+    DocumentKey, DocumentRow,
+};
+use super::users::UserWrite;
+use crate::storage::{Batch, Read, StorageResult};
+
+/// How a revision comes about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mode {
+    /// An edit made here, on top of a leaf or of nothing.
+    Interactive {
+        /// The revision the client edited.
+        base: Option<Revision>,
+    },
+    /// A revision made elsewhere, with its history (newest first).
+    Replicated {
+        /// Never empty.
+        path: Vec<Revision>,
+    },
+}
+
+/// Where the bytes of an attachment are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// In the revision before.
+    Stub,
+    /// Arrived with this write.
+    Arrived(ArrivedBytes),
+}
+
+/// An attachment of a write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriteAttachment {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub content_type: String,
+    /// `revpos` as sent.
+    pub revpos: Option<u64>,
+    /// Its bytes.
+    pub source: Source,
+}
+
+/// A document ready to be written: parsed, its attachments hashed.
+#[derive(Debug, Clone)]
+pub struct Write {
+    /// Its id, checked.
+    pub id: String,
+    /// How it comes about.
+    pub mode: Mode,
+    /// A tombstone.
+    pub deleted: bool,
+    /// Its members as text.
+    pub body: String,
+    /// Its attachments, in order.
+    pub attachments: Vec<WriteAttachment>,
+    /// In `_users`: what the rules there need.
+    pub user: Option<Box<UserWrite>>,
+}
+
+impl Write {
+    /// A write from a parsed document. Inline attachments are hashed here, off the writer.
+    ///
+    /// # Errors
+    /// `400` for a `follows` attachment, which only a multipart body can bring.
+    pub fn new(id: String, mode: Mode, document: IncomingDocument) -> Result<Self, Error> {
+        let attachments = document.attachments.into_iter().map(write_attachment).collect::<Result<_, _>>()?;
+        Ok(Self { id, mode, deleted: document.deleted, body: document.body, attachments, user: None })
+    }
+}
+
+fn write_attachment(attachment: IncomingAttachment) -> Result<WriteAttachment, Error> {
+    let source = match attachment.content {
+        Content::Inline(bytes) => Source::Arrived(ArrivedBytes::in_memory(bytes)),
+        Content::Stub => Source::Stub,
+        Content::Follows { .. } => {
+            let reason = format!("Attachment {} follows, but this is no multipart request", attachment.name);
+            return Err(Error::bad_request(reason));
+        }
+    };
+    let IncomingAttachment { name, content_type, revpos, .. } = attachment;
+    Ok(WriteAttachment { name, content_type, revpos, source })
+}
+
+/// The database of one request on the writer: its counters are read once and written once.
+pub struct Writing<'b, 'a> {
+    /// The open batch.
+    pub batch: &'b mut Batch<'a>,
+    id: DatabaseId,
+    revs_limit: usize,
+    counters: Counters,
+    before: Counters,
+}
+
+impl<'b, 'a> Writing<'b, 'a> {
+    /// Begins; the database must still be there.
+    ///
+    /// # Errors
+    /// `404` when it was deleted, or a failure of the store.
+    pub fn begin(batch: &'b mut Batch<'a>, database: &Database) -> DocumentResult<Self> {
+        let row = still_there(batch, database)?;
+        let counters = batch.get(&COUNTERS, &DatabaseKey(row.id))?.unwrap_or_default();
+        Ok(Self { batch, id: row.id, revs_limit: row.revs_limit as usize, counters, before: counters })
+    }
+
+    /// Writes the counters and announces new positions. Must be called, or the log is torn.
+    pub fn end(self) {
+        if self.counters != self.before {
+            self.batch.put(&COUNTERS, &DatabaseKey(self.id), &self.counters);
+        }
+        if self.counters.position != self.before.position {
+            self.batch.announce(self.id, self.counters.position);
+        }
+    }
+
+    /// The number of the database.
+    #[must_use]
+    pub fn database(&self) -> DatabaseId {
+        self.id
+    }
+
+    /// Counts purges (`purge_seq`).
+    pub fn count_purges(&mut self, purges: u64) -> u64 {
+        self.counters.purges += purges;
+        self.counters.purges
+    }
+
+    /// The stored document.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn document(&self, id: &str) -> StorageResult<Option<DocumentRow>> {
+        let key = DocumentKey { database: self.id, id: id.to_owned() };
+        self.batch.get(&DOCUMENTS, &key)
+    }
+
+    /// The stored body of a revision; `None` when it was never given or is compacted away.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn body(&self, id: &str, row: &DocumentRow, revision: &Revision) -> StorageResult<Option<Body>> {
+        self.batch.get(&BODIES, &BodyKey::new(self.id, row.cluster, id, revision))
+    }
+
+    /// Writes one document and says which revision it is now stored as.
+    ///
+    /// # Errors
+    /// `409 conflict`, `412 missing_stub`, what the rules of `_users` say, or a failure of the store. Nothing of this
+    /// document was written then.
+    pub fn write(&mut self, mut write: Write) -> DocumentResult<Revision> {
+        let stored = self.document(&write.id)?;
+        let before = stored.as_ref().map(Before::of);
+        let mut row = stored.unwrap_or_default();
+        let user = write.user.take();
+        if let Some(user) = &user {
+            user.judge(self, &mut write, &row)?;
+        }
+        let (revision, body) = match &write.mode {
+            Mode::Interactive { base } => self.edit(&write, &mut row, base.as_ref())?,
+            Mode::Replicated { path } => match self.replicate(&write, &mut row, path)? {
+                Some(body) => (path[0].clone(), body),
+                None => return Ok(path[0].clone()),
+            },
+        };
+        self.store(&write, before, row, &revision, &body)?;
+        if let Some(user) = user {
+            user.remember(self, &write.id)?;
+        }
+        Ok(revision)
+    }
+
+    /// §2.4: which leaf is extended, and the name of the new revision.
+    fn edit(
+        &self,
+        write: &Write,
+        row: &mut DocumentRow,
+        base: Option<&Revision>,
+    ) -> DocumentResult<(Revision, Body)> {
+        let parent: Option<Node> = match base {
+            Some(base) if row.tree.is_leaf(base) => row.tree.find(base).cloned(),
+            Some(_) => return Err(Error::conflict().into()),
+            None => match row.tree.winner() {
+                Some(winner) if !winner.deleted => return Err(Error::conflict().into()),
+                tombstone => tombstone.cloned(),
+            },
+        };
+        let parent = parent.map(|node| node.revision);
+        let generation = parent.as_ref().map_or(0, |parent| parent.generation) + 1;
+        let before = self.stub_source(write, row, parent.as_slice())?;
+        let attachments = resolve(write, generation, before.as_ref(), true)?;
+        let named: Vec<(&str, &str, [u8; 16])> =
+            attachments.iter().map(|a| (a.name.as_str(), a.content_type.as_str(), a.md5)).collect();
+        let revision = Revision::of_edit(parent.as_ref(), write.deleted, &write.body, &named);
+        if row.tree.extend(parent.as_ref(), revision.clone(), write.deleted) == Merged::Known {
+            return Err(Error::conflict().into());
+        }
+        Ok((revision, Body { attachments, text: write.body.clone() }))
+    }
+
+    /// §2.5: `None` when the revision was there already.
+    fn replicate(&self, write: &Write, row: &mut DocumentRow, path: &[Revision]) -> DocumentResult<Option<Body>> {
+        let newest = path.first().ok_or_else(|| Error::bad_request("a revision has no history"))?;
+        if row.tree.find(newest).is_some_and(|node| node.stored) {
+            return Ok(None);
+        }
+        let before = self.stub_source(write, row, &path[1..])?;
+        let attachments = resolve(write, newest.generation, before.as_ref(), false)?;
+        row.tree.merge(path, write.deleted);
+        Ok(Some(Body { attachments, text: write.body.clone() }))
+    }
+
+    /// The body that stubs point to (§5.3): that of the nearest of these ancestors that has one.
+    fn stub_source(&self, write: &Write, row: &DocumentRow, ancestors: &[Revision]) -> StorageResult<Option<Body>> {
+        if !write.attachments.iter().any(|attachment| attachment.source == Source::Stub) {
+            return Ok(None);
+        }
+        let Some(known) = ancestors.iter().find(|ancestor| row.tree.find(ancestor).is_some()) else { return Ok(None) };
+        for node in row.tree.path(known) {
+            if node.stored
+                && let Some(body) = self.body(&write.id, row, &node.revision)?
+            {
+                return Ok(Some(body));
+            }
+        }
+        Ok(None)
+    }
+
+    fn store(
+        &mut self,
+        write: &Write,
+        before: Option<Before>,
+        mut row: DocumentRow,
+        revision: &Revision,
+        body: &Body,
+    ) -> DocumentResult<()> {
+        for (attachment, given) in body.attachments.iter().zip(&write.attachments) {
+            match &given.source {
+                Source::Arrived(arrived) => refer(self.batch, self.id, arrived)?,
+                Source::Stub => refer_again(self.batch, self.id, attachment.address)?,
+            }
+        }
+        row.attachments |= !body.attachments.is_empty();
+        self.counters.body_bytes += body.text.len() as u64;
+        let key = BodyKey::new(self.id, row.cluster, &write.id, revision);
+        self.batch.put(&BODIES, &key, body);
+        for cut in row.tree.stem(self.revs_limit) {
+            self.drop_body(&write.id, &row, &cut)?;
+        }
+        self.place(&write.id, before, row);
+        Ok(())
+    }
+
+    /// Removes the body of a revision, if it is there.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn drop_body(&mut self, id: &str, row: &DocumentRow, revision: &Revision) -> StorageResult<()> {
+        let key = BodyKey::new(self.id, row.cluster, id, revision);
+        let Some(body) = self.batch.get(&BODIES, &key)? else { return Ok(()) };
+        for attachment in &body.attachments {
+            release(self.batch, self.id, attachment.address)?;
+        }
+        self.counters.body_bytes = self.counters.body_bytes.saturating_sub(body.text.len() as u64);
+        self.batch.delete(&BODIES, &key);
+        Ok(())
+    }
+
+    /// Gives a changed document the next position: its old log row goes, a new one comes. An empty tree removes it.
+    pub fn place(&mut self, id: &str, before: Option<Before>, mut row: DocumentRow) {
+        if let Some(before) = before {
+            self.batch.delete(&CHANGES, &ChangeKey { database: self.id, position: before.position });
+            match before.deleted {
+                true => self.counters.deleted -= 1,
+                false => self.counters.documents -= 1,
+            }
+        }
+        self.counters.position += 1;
+        let document = DocumentKey { database: self.id, id: id.to_owned() };
+        let leaves = row.tree.leaves();
+        let Some(winner) = leaves.first() else {
+            self.batch.delete(&DOCUMENTS, &document);
+            return;
+        };
+        match winner.deleted {
+            true => self.counters.deleted += 1,
+            false => self.counters.documents += 1,
+        }
+        let change = ChangeRow {
+            id: document.id.clone(),
+            deleted: winner.deleted,
+            leaves: leaves.iter().map(|leaf| leaf.revision.clone()).collect(),
+        };
+        row.position = self.counters.position;
+        self.batch.put(&CHANGES, &ChangeKey { database: self.id, position: row.position }, &change);
+        self.batch.put(&DOCUMENTS, &document, &row);
+    }
+
+    /// Rewrites a document without giving it a new position (compaction changes nothing anybody can see).
+    pub fn rewrite(&mut self, id: &str, row: &DocumentRow) {
+        let document = DocumentKey { database: self.id, id: id.to_owned() };
+        self.batch.put(&DOCUMENTS, &document, row);
+    }
+}
+
+/// What a stored document was before this write.
+#[derive(Debug, Clone, Copy)]
+pub struct Before {
+    position: Position,
+    deleted: bool,
+}
+
+impl Before {
+    /// Of a stored row.
+    #[must_use]
+    pub fn of(row: &DocumentRow) -> Self {
+        Self { position: row.position, deleted: row.tree.is_deleted() }
+    }
+}
+
+/// Attachments of the new revision: arrived ones get this generation, stubs are carried over (§5.3).
+fn resolve(
+    write: &Write,
+    generation: u64,
+    before: Option<&Body>,
+    interactive: bool,
+) -> Result<Vec<Attachment>, Error> {
+    let invalid = |name: &str| {
+        Error::new(ErrorKind::MissingStub, format!("Invalid attachment stub in {} for {name}", write.id))
+    };
+    let mut attachments = Vec::with_capacity(write.attachments.len());
+    for given in &write.attachments {
+        attachments.push(match &given.source {
+            Source::Arrived(arrived) => Attachment {
+                name: given.name.clone(),
+                content_type: given.content_type.clone(),
+                revpos: match given.revpos {
+                    Some(revpos) if !interactive => revpos.clamp(1, generation.max(1)),
+                    _ => generation.max(1),
+                },
+                length: arrived.length,
+                md5: arrived.md5,
+                address: arrived.address,
+            },
+            Source::Stub => {
+                let kept = before.and_then(|body| body.attachments.iter().find(|a| a.name == given.name));
+                let kept = kept.ok_or_else(|| invalid(&given.name))?;
+                if interactive && given.revpos.is_some_and(|revpos| revpos != kept.revpos) {
+                    return Err(invalid(&given.name));
+                }
+                kept.clone()
+            }
+        });
+    }
+    Ok(attachments)
+}
+
+/// Whether an error fails only its own document in a batch, or the whole request (§1.1.2).
+#[must_use]
+pub fn is_row(error: &DocumentError) -> bool {
+    match error {
+        DocumentError::Refused(error) => error.kind() != ErrorKind::MissingStub,
+        DocumentError::Storage(_) => false,
+    }
+}

@@ -1,0 +1,295 @@
+//! Every route, its methods and its need: the API on one screen.
+//!
+//! A route is found by its shape: literals, a database, a document id (which never begins with `_`), one name, or the rest
+//! of the path. The first line that fits wins.
+
+use crate::access::need::Need;
+
+/// A piece of a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Lit(&'static str),
+    Db,
+    Id,
+    Name,
+    Rest,
+}
+use Part::{Db, Id, Lit, Name, Rest};
+
+/// What a request is about. `…NotYet` endpoints exist in CouchDB and answer 501 here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the table below is the documentation")]
+pub enum Endpoint {
+    Welcome,
+    Up,
+    Uuids,
+    SessionInfo,
+    LogIn,
+    LogOut,
+    AllDatabases,
+    DatabasesInfo,
+    ActiveTasks,
+    Membership,
+    NodeName,
+    NodeFacts,
+    Metrics,
+    ReadConfig,
+    WriteConfig,
+    ReloadConfig,
+    ClusterSetup,
+    ServerNotYet,
+    DatabaseInfo,
+    CreateDatabase,
+    DeleteDatabase,
+    PostDocument,
+    Changes,
+    RevsDiff,
+    MissingRevs,
+    BulkDocs,
+    BulkGet,
+    EnsureFullCommit,
+    AllDocs,
+    AllDocsQueries,
+    DesignDocs,
+    DesignDocsQueries,
+    LocalDocs,
+    LocalDocsQueries,
+    ReadSecurity,
+    WriteSecurity,
+    ReadRevsLimit,
+    WriteRevsLimit,
+    Compact,
+    CompactView,
+    ViewCleanup,
+    Purge,
+    PurgedInfos,
+    ReadPurgedInfosLimit,
+    WritePurgedInfosLimit,
+    TemporaryView,
+    QueryNotYet,
+    FunctionNotYet,
+    ReadLocal,
+    WriteLocal,
+    DeleteLocal,
+    LocalAttachment,
+    ReadDesign,
+    WriteDesign,
+    DeleteDesign,
+    CopyDesign,
+    ReadDesignAttachment,
+    WriteDesignAttachment,
+    UnknownUnderDatabase,
+    ReadDocument,
+    WriteDocument,
+    DeleteDocument,
+    CopyDocument,
+    ReadAttachment,
+    WriteAttachment,
+}
+
+struct Route {
+    endpoint: Endpoint,
+    methods: &'static str,
+    shape: &'static [Part],
+    need: Need,
+}
+
+macro_rules! routes {
+    ($($endpoint:ident $methods:literal [$($part:expr),*] $need:ident;)*) => {
+        const ROUTES: &[Route] = &[$(Route {
+            endpoint: Endpoint::$endpoint, methods: $methods, shape: &[$($part),*], need: Need::$need,
+        }),*];
+    };
+}
+
+routes! {
+    Welcome               "GET"          []                                              Anyone;
+    Up                    "GET"          [Lit("_up")]                                    Anyone;
+    Uuids                 "GET"          [Lit("_uuids")]                                 Anyone;
+    SessionInfo           "GET"          [Lit("_session")]                               Anyone;
+    LogIn                 "POST"         [Lit("_session")]                               Anyone;
+    LogOut                "DELETE"       [Lit("_session")]                               Anyone;
+    AllDatabases          "GET"          [Lit("_all_dbs")]                               Anyone;
+    DatabasesInfo         "GET,POST"     [Lit("_dbs_info")]                              Operate;
+    ActiveTasks           "GET"          [Lit("_active_tasks")]                          Operate;
+    Membership            "GET"          [Lit("_membership")]                            Operate;
+    ReloadConfig          "POST"         [Lit("_node"), Name, Lit("_config"), Lit("_reload")] Operate;
+    ReadConfig            "GET"          [Lit("_node"), Name, Lit("_config")]            Operate;
+    ReadConfig            "GET"          [Lit("_node"), Name, Lit("_config"), Name]      Operate;
+    ReadConfig            "GET"          [Lit("_node"), Name, Lit("_config"), Name, Name] Operate;
+    WriteConfig           "PUT,DELETE"   [Lit("_node"), Name, Lit("_config"), Name, Name] Operate;
+    Metrics               "GET"          [Lit("_node"), Name, Lit("_prometheus")]        Operate;
+    NodeFacts             "GET"          [Lit("_node"), Name, Lit("_stats"), Rest]       Operate;
+    NodeFacts             "GET"          [Lit("_node"), Name, Name]                      Operate;
+    NodeName              "GET"          [Lit("_node"), Name]                            Operate;
+    Metrics               "GET"          [Lit("_metrics")]                               Operate;
+    ClusterSetup          "GET"          [Lit("_cluster_setup")]                         Operate;
+    ServerNotYet          "GET,POST"     [Lit("_replicate")]                             Operate;
+    ServerNotYet          "GET"          [Lit("_scheduler"), Rest]                       Operate;
+    ServerNotYet          "GET"          [Lit("_db_updates")]                            Operate;
+    ServerNotYet          "GET"          [Lit("_utils")]                                 Anyone;
+    ServerNotYet          "GET"          [Lit("_utils"), Rest]                           Anyone;
+
+    DatabaseInfo          "GET"          [Db]                                            Push;
+    CreateDatabase        "PUT"          [Db]                                            Operate;
+    DeleteDatabase        "DELETE"       [Db]                                            Operate;
+    PostDocument          "POST"         [Db]                                            Edit;
+    Changes               "GET,POST"     [Db, Lit("_changes")]                           Pull;
+    RevsDiff              "POST"         [Db, Lit("_revs_diff")]                         Push;
+    MissingRevs           "POST"         [Db, Lit("_missing_revs")]                      Push;
+    BulkDocs              "POST"         [Db, Lit("_bulk_docs")]                         Push;
+    BulkGet               "POST"         [Db, Lit("_bulk_get")]                          Pull;
+    EnsureFullCommit      "POST"         [Db, Lit("_ensure_full_commit")]                Push;
+    AllDocs               "GET,POST"     [Db, Lit("_all_docs")]                          Pull;
+    AllDocsQueries        "POST"         [Db, Lit("_all_docs"), Lit("queries")]          Pull;
+    DesignDocs            "GET,POST"     [Db, Lit("_design_docs")]                       Pull;
+    DesignDocsQueries     "POST"         [Db, Lit("_design_docs"), Lit("queries")]       Pull;
+    LocalDocs             "GET,POST"     [Db, Lit("_local_docs")]                        Pull;
+    LocalDocsQueries      "POST"         [Db, Lit("_local_docs"), Lit("queries")]        Pull;
+    ReadSecurity          "GET"          [Db, Lit("_security")]                          Pull;
+    WriteSecurity         "PUT"          [Db, Lit("_security")]                          Manage;
+    ReadRevsLimit         "GET"          [Db, Lit("_revs_limit")]                        Pull;
+    WriteRevsLimit        "PUT"          [Db, Lit("_revs_limit")]                        Manage;
+    Compact               "POST"         [Db, Lit("_compact")]                           Upkeep;
+    CompactView           "POST"         [Db, Lit("_compact"), Name]                     Upkeep;
+    ViewCleanup           "POST"         [Db, Lit("_view_cleanup")]                      Upkeep;
+    Purge                 "POST"         [Db, Lit("_purge")]                             Operate;
+    PurgedInfos           "GET"          [Db, Lit("_purged_infos")]                      Pull;
+    ReadPurgedInfosLimit  "GET"          [Db, Lit("_purged_infos_limit")]                Pull;
+    WritePurgedInfosLimit "PUT"          [Db, Lit("_purged_infos_limit")]                Operate;
+    TemporaryView         "GET,POST"     [Db, Lit("_temp_view")]                         Pull;
+    QueryNotYet           "POST"         [Db, Lit("_find")]                              Pull;
+    QueryNotYet           "POST"         [Db, Lit("_explain")]                           Pull;
+    QueryNotYet           "GET,POST"     [Db, Lit("_index")]                             Pull;
+    QueryNotYet           "POST,DELETE"  [Db, Lit("_index"), Rest]                       Pull;
+    QueryNotYet           "GET,POST"     [Db, Lit("_partition"), Rest]                   Pull;
+    ReadLocal             "GET"          [Db, Lit("_local"), Name]                       Push;
+    WriteLocal            "PUT,POST"     [Db, Lit("_local"), Name]                       Push;
+    DeleteLocal           "DELETE"       [Db, Lit("_local"), Name]                       Push;
+    LocalAttachment       "GET,PUT,DELETE" [Db, Lit("_local"), Name, Rest]               Push;
+    FunctionNotYet        "GET,POST"     [Db, Lit("_design"), Name, Lit("_view"), Rest]  Pull;
+    FunctionNotYet        "GET"          [Db, Lit("_design"), Name, Lit("_info")]        Pull;
+    FunctionNotYet        "GET,POST"     [Db, Lit("_design"), Name, Lit("_show"), Rest]  Pull;
+    FunctionNotYet        "GET,POST"     [Db, Lit("_design"), Name, Lit("_list"), Rest]  Pull;
+    FunctionNotYet        "PUT,POST"     [Db, Lit("_design"), Name, Lit("_update"), Rest] Edit;
+    FunctionNotYet        "GET,POST,PUT,DELETE" [Db, Lit("_design"), Name, Lit("_rewrite"), Rest] Pull;
+    FunctionNotYet        "GET,POST"     [Db, Lit("_design"), Name, Lit("_search"), Rest] Pull;
+    FunctionNotYet        "GET,POST"     [Db, Lit("_design"), Name, Lit("_nouveau"), Rest] Pull;
+    ReadDesign            "GET"          [Db, Lit("_design"), Name]                      Pull;
+    WriteDesign           "PUT"          [Db, Lit("_design"), Name]                      Manage;
+    DeleteDesign          "DELETE"       [Db, Lit("_design"), Name]                      Manage;
+    CopyDesign            "COPY"         [Db, Lit("_design"), Name]                      Edit;
+    ReadDesignAttachment  "GET"          [Db, Lit("_design"), Name, Rest]                Pull;
+    WriteDesignAttachment "PUT,DELETE"   [Db, Lit("_design"), Name, Rest]                Manage;
+    ReadDocument          "GET"          [Db, Id]                                        Pull;
+    WriteDocument         "PUT"          [Db, Id]                                        Edit;
+    DeleteDocument        "DELETE"       [Db, Id]                                        Edit;
+    CopyDocument          "COPY"         [Db, Id]                                        Edit;
+    ReadAttachment        "GET"          [Db, Id, Rest]                                  Pull;
+    WriteAttachment       "PUT,DELETE"   [Db, Id, Rest]                                  Edit;
+    UnknownUnderDatabase  "GET,POST,PUT,DELETE,COPY" [Db, Rest]                          Pull;
+}
+
+impl Part {
+    fn fits(self, segment: &str) -> bool {
+        match self {
+            Lit(literal) => literal == segment,
+            // `/_x` that no line above knows is looked up like a database, as CouchDB does.
+            Db | Name | Rest => true,
+            Id => !segment.starts_with('_'),
+        }
+    }
+}
+
+impl Route {
+    fn fits(&self, segments: &[String]) -> bool {
+        let long_enough = match self.shape.last() {
+            Some(Rest) => segments.len() >= self.shape.len(),
+            _ => segments.len() == self.shape.len(),
+        };
+        long_enough && self.shape.iter().zip(segments).all(|(part, segment)| part.fits(segment))
+    }
+}
+
+/// What a path and method mean.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// This endpoint, with its need.
+    Endpoint(Endpoint, Need),
+    /// The path exists, the method does not; these do.
+    WrongMethod(String),
+}
+
+/// Finds the endpoint. `method` is `GET` for a `HEAD`.
+#[must_use]
+pub fn find(method: &str, segments: &[String]) -> Found {
+    let mut allowed: Vec<&str> = Vec::new();
+    let mut shape: Option<&[Part]> = None;
+    for route in ROUTES.iter().filter(|route| route.fits(segments)) {
+        if shape.is_some_and(|shape| shape != route.shape) {
+            break; // a more general line does not speak for a path that a special one knows
+        }
+        if route.methods.split(',').any(|known| known == method) {
+            return Found::Endpoint(route.endpoint, route.need);
+        }
+        shape = Some(route.shape);
+        allowed.extend(route.methods.split(','));
+    }
+    // CouchDB's order: GET,HEAD first, then the others as they come.
+    let mut names: Vec<&str> = Vec::new();
+    if allowed.contains(&"GET") {
+        names.extend(["GET", "HEAD"]);
+    }
+    names.extend(allowed.into_iter().filter(|name| *name != "GET"));
+    Found::WrongMethod(names.join(","))
+}
+
+/// Every line of the table: methods, shape, need. For the golden list in the tests.
+#[must_use]
+pub fn table() -> Vec<(String, String, Need)> {
+    let part = |part: &Part| match part {
+        Lit(literal) => (*literal).to_owned(),
+        Db => "{db}".to_owned(),
+        Id => "{id}".to_owned(),
+        Name => "{name}".to_owned(),
+        Rest => "{rest…}".to_owned(),
+    };
+    let shape = |route: &Route| format!("/{}", route.shape.iter().map(part).collect::<Vec<_>>().join("/"));
+    ROUTES.iter().map(|route| (route.methods.to_owned(), shape(route), route.need)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(method: &str, path: &str) -> Found {
+        let segments: Vec<String> = path.split('/').filter(|s| !s.is_empty()).map(str::to_owned).collect();
+        find(method, &segments)
+    }
+
+    #[test]
+    fn paths_find_their_line() {
+        for (method, path, endpoint, need) in [
+            ("GET", "/", Endpoint::Welcome, Need::Anyone),
+            ("POST", "/db/_bulk_docs", Endpoint::BulkDocs, Need::Push),
+            ("GET", "/db/_changes", Endpoint::Changes, Need::Pull),
+            ("GET", "/db/doc/a/b.jpg", Endpoint::ReadAttachment, Need::Pull),
+            ("PUT", "/db/_design/x", Endpoint::WriteDesign, Need::Manage),
+            ("GET", "/db/_design/x/_view/y", Endpoint::FunctionNotYet, Need::Pull),
+            ("GET", "/db/_design/x/logo.png", Endpoint::ReadDesignAttachment, Need::Pull),
+            ("PUT", "/db/_local/x", Endpoint::WriteLocal, Need::Push),
+            ("GET", "/db/_nosuch", Endpoint::UnknownUnderDatabase, Need::Pull),
+            ("PUT", "/_nosuch", Endpoint::CreateDatabase, Need::Operate),
+            ("GET", "/_node/_local/_config/cors", Endpoint::ReadConfig, Need::Operate),
+        ] {
+            assert_eq!(at(method, path), Found::Endpoint(endpoint, need), "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn wrong_methods_are_told_the_right_ones() {
+        assert_eq!(at("PATCH", "/_session"), Found::WrongMethod("GET,HEAD,POST,DELETE".into()));
+        assert_eq!(at("GET", "/db/_bulk_docs"), Found::WrongMethod("POST".into()));
+        assert_eq!(at("POST", "/_active_tasks"), Found::WrongMethod("GET,HEAD".into()));
+    }
+}

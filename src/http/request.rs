@@ -1,0 +1,219 @@
+//! A request, understood: path segments and query decoded, body read within limits.
+
+use std::io::Read as _;
+use std::net::IpAddr;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::{HeaderMap, Method, Uri};
+use settle_protocol::query::Query;
+use settle_protocol::{Error, ErrorKind};
+
+/// One request. The body is taken by whoever reads it.
+pub(crate) struct Request {
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+    pub(crate) headers: HeaderMap,
+    /// Decoded path segments; a trailing slash counts for nothing.
+    pub(crate) segments: Vec<String>,
+    pub(crate) query: Query,
+    pub(crate) network: IpAddr,
+    body: Option<Incoming>,
+}
+
+impl Request {
+    /// Decodes path and query.
+    pub(crate) fn new(request: hyper::Request<Incoming>, network: IpAddr) -> Result<Self, Error> {
+        let (parts, body) = request.into_parts();
+        let segments = segments_of(parts.uri.path())?;
+        let query = query_of(parts.uri.query().unwrap_or_default())?;
+        Ok(Self {
+            method: parts.method,
+            uri: parts.uri,
+            headers: parts.headers,
+            segments,
+            query,
+            network,
+            body: Some(body),
+        })
+    }
+
+    /// A header as text; `None` when it is not there or no text.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// A segment of the path, empty when there is none.
+    pub(crate) fn segment(&self, number: usize) -> &str {
+        self.segments.get(number).map_or("", String::as_str)
+    }
+
+    /// The segments from a number on, joined again: names of attachments hold slashes.
+    pub(crate) fn rest(&self, from: usize) -> String {
+        self.segments.get(from..).unwrap_or_default().join("/")
+    }
+
+    /// The body as it comes. A second call gives an empty one.
+    pub(crate) fn take_body(&mut self) -> Option<Incoming> {
+        self.body.take()
+    }
+
+    /// `415` unless the body is JSON by its header.
+    pub(crate) fn require_json(&self) -> Result<(), Error> {
+        let content_type = self.header("content-type").unwrap_or_default();
+        let kind = content_type.split(';').next().unwrap_or_default().trim();
+        if kind == "application/json" {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::BadContentType, "Content-Type must be application/json"))
+    }
+
+    /// Reads the whole body, inflated if it is gzip, at most `limit` bytes.
+    pub(crate) async fn read_body(&mut self, limit: u64) -> Result<Bytes, Error> {
+        let gzip = match self.header("content-encoding").map(str::to_owned) {
+            None => false,
+            Some(coding) if coding.eq_ignore_ascii_case("gzip") => true,
+            Some(coding) if coding.is_empty() || coding.eq_ignore_ascii_case("identity") => false,
+            Some(coding) => {
+                let reason = format!("{coding} is not a supported content encoding.");
+                return Err(Error::new(ErrorKind::BadContentType, reason));
+            }
+        };
+        if self.declared_length().is_some_and(|length| length > limit) {
+            return Err(too_large());
+        }
+        let Some(mut body) = self.take_body() else { return Ok(Bytes::new()) };
+        let mut whole = BytesMut::new();
+        let mut first: Option<Bytes> = None;
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| broken_body())?;
+            let Ok(data) = frame.into_data() else { continue };
+            if whole.is_empty() && first.is_none() {
+                first = Some(data);
+                continue;
+            }
+            if let Some(first) = first.take() {
+                let expected = self.declared_length().unwrap_or(0).min(64 << 20);
+                whole.reserve(usize::try_from(expected).unwrap_or(0).max(first.len() + data.len()));
+                whole.extend_from_slice(&first);
+            }
+            whole.extend_from_slice(&data);
+            if whole.len() as u64 > limit {
+                return Err(too_large());
+            }
+        }
+        let whole = first.unwrap_or_else(|| whole.freeze());
+        if whole.len() as u64 > limit {
+            return Err(too_large());
+        }
+        if gzip { inflate(&whole, limit) } else { Ok(whole) }
+    }
+
+    /// `Content-Length`, if it was sent.
+    pub(crate) fn declared_length(&self) -> Option<u64> {
+        self.header("content-length")?.parse().ok()
+    }
+}
+
+/// `413 too_large`.
+pub(crate) fn too_large() -> Error {
+    Error::new(ErrorKind::TooLarge, "the request entity is too large")
+}
+
+/// The connection broke, or its framing did.
+pub(crate) fn broken_body() -> Error {
+    Error::bad_request("The request body ended before it was complete.")
+}
+
+fn inflate(bytes: &[u8], limit: u64) -> Result<Bytes, Error> {
+    let mut inflated = Vec::new();
+    let decoder = flate2::read::MultiGzDecoder::new(bytes);
+    let read = decoder.take(limit + 1).read_to_end(&mut inflated);
+    read.map_err(|_| Error::bad_request("Request body is not properly gzipped."))?;
+    if inflated.len() as u64 > limit { Err(too_large()) } else { Ok(inflated.into()) }
+}
+
+fn bad_escape() -> Error {
+    Error::bad_request("invalid_url_encoding")
+}
+
+/// Decodes percent signs strictly; `+` becomes a space (CouchDB's `decode_plus_to_space`).
+pub(crate) fn decode(text: &str) -> Result<String, Error> {
+    let bytes = text.as_bytes();
+    if !bytes.iter().any(|byte| matches!(byte, b'%' | b'+')) {
+        return Ok(text.to_owned());
+    }
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        match bytes[at] {
+            b'%' => {
+                let digits = bytes.get(at + 1..at + 3).ok_or_else(bad_escape)?;
+                let digit = |digit: u8| (digit as char).to_digit(16).ok_or_else(bad_escape);
+                decoded.push((digit(digits[0])? << 4 | digit(digits[1])?) as u8);
+                at += 3;
+            }
+            byte => {
+                decoded.push(if byte == b'+' { b' ' } else { byte });
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8(decoded).map_err(|_| Error::new(ErrorKind::IllegalDocumentId, "Document id must be valid UTF-8"))
+}
+
+fn segments_of(path: &str) -> Result<Vec<String>, Error> {
+    let path = path.strip_prefix('/').unwrap_or(path);
+    let path = path.strip_suffix('/').unwrap_or(path);
+    if path.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut segments = path.split('/').map(decode).collect::<Result<Vec<_>, _>>()?;
+    // `_local%2Fx` is the same as `_local/x`; `_design%2Fx` is answered with a redirect by its handler.
+    if let Some(name) = segments.get(1).and_then(|segment| segment.strip_prefix("_local/")).map(str::to_owned) {
+        "_local".clone_into(&mut segments[1]);
+        segments.insert(2, name);
+    }
+    Ok(segments)
+}
+
+fn query_of(query: &str) -> Result<Query, Error> {
+    let mut pairs = Vec::new();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let decode = |text| decode(text).map_err(|_| bad_escape());
+        pairs.push((decode(name)?, decode(value)?));
+    }
+    Ok(Query::new(pairs))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths() {
+        let segments = |path| segments_of(path).expect("valid");
+        assert_eq!(segments("/db/"), ["db"]);
+        assert_eq!(segments("/"), [""; 0]);
+        assert_eq!(segments("/a%2Fb/x+y/%2B"), ["a/b", "x y", "+"]);
+        assert_eq!(segments("/db/_local%2Fx"), ["db", "_local", "x"]);
+        assert_eq!(segments("/db/_design%2Fx"), ["db", "_design/x"]);
+        for bad in ["/db/%", "/db/%4", "/db/%zz"] {
+            assert_eq!(segments_of(bad).map_err(|e| e.reason().to_owned()), Err("invalid_url_encoding".to_owned()));
+        }
+        assert!(segments_of("/db/%ff").is_err());
+    }
+
+    #[test]
+    fn inflation_is_limited() {
+        use std::io::Write;
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(&vec![0; 100_000]).expect("memory");
+        let bomb = encoder.finish().expect("memory");
+        assert_eq!(inflate(&bomb, 100_000).map(|bytes| bytes.len()), Ok(100_000));
+        assert_eq!(inflate(&bomb, 99_999).map_err(|e| e.status()), Err(413));
+        assert_eq!(inflate(b"no gzip", 10).map_err(|e| e.status()), Err(400));
+    }
+}
