@@ -1,1 +1,36 @@
-fn main(){}
+//! The command line: arguments in, one command out.
+
+use clap::{Parser, Subcommand};
+use settle::commands::{backup, bench, demo, serve, verify};
+
+/// An offline-first sync server for community health: CouchDB's replication protocol on RocksDB.
+#[derive(Parser)]
+#[command(name = "settle", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve until told to stop.
+    Serve(serve::ServeArguments),
+    /// Start with a small district, and let a real PouchDB sync with it.
+    Demo(demo::DemoArguments),
+    /// Measure this server, or any CouchDB-compatible one.
+    Bench(bench::BenchArguments),
+    /// Copy the data of a running or stopped server.
+    Backup(backup::BackupArguments),
+    /// Check every stored row of a stopped server or a backup.
+    Verify(verify::VerifyArguments),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().command {
+        Command::Serve(arguments) => serve::run(arguments),
+        Command::Demo(arguments) => demo::run(arguments),
+        Command::Bench(arguments) => bench::run(arguments),
+        Command::Backup(arguments) => backup::run(arguments),
+        Command::Verify(arguments) => verify::run(arguments),
+    }
+}

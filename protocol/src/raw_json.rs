@@ -401,7 +401,7 @@ mod tests {
         for _ in 0..5 {
             texts = texts.iter().flat_map(|t| alphabet.iter().map(move |s| format!("{t}{s}"))).collect();
             for text in &texts {
-                let theirs = serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok();
+                let theirs = serde_json::from_str::<serde_json::Value>(text).is_ok(); // refuses 1e1111, as we do
                 assert_eq!(check(text).is_ok(), theirs, "{text}");
             }
         }

@@ -103,7 +103,7 @@ impl Logins {
             .await?;
         let process_key = blake3::derive_key("settle 2026 credential memory", &random);
         let mut epoch = [0; 8];
-        epoch.copy_from_slice(&process_key[..8]);
+        epoch.copy_from_slice(&blake3::derive_key("settle 2026 operator epoch", &random)[..8]);
         Ok(Self {
             store: store.clone(),
             operators,
@@ -218,6 +218,7 @@ impl Logins {
         let attempt = Attempt { source: Source::Network(network), account: name, epoch };
         self.throttle.check(&attempt, now)?;
         let permit = Arc::clone(&self.hashing).acquire_owned().await.map_err(|_| StorageError::Closed)?;
+        self.throttle.check(&attempt, now)?; // again: a burst of guesses waited here together
         let credential = identity.as_ref().and_then(|identity| identity.credential.clone());
         let tried = password.clone();
         let right = tokio::task::spawn_blocking(move || {

@@ -2,7 +2,7 @@
 //!
 //! Without `--url` it starts this very program as a server of its own, afresh for each workload, and measures beside it what
 //! RocksDB and an empty HTTP server can do here. With `--url` it measures a server that runs already; it creates and deletes
-//! one database there, `settle_bench`.
+//! `settle_bench` (and, for longpolls, `settle_bench_second`) there.
 //! Never touches other data, never judges a goal in a quick run.
 
 use std::path::PathBuf;

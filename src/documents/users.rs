@@ -138,17 +138,18 @@ impl UserWrite {
 }
 
 /// The version that a write replaces: the leaf an edit extends, or the nearest ancestor of a replicated one that is there.
+/// A history that meets no known revision is judged beside the winner: it could win over it.
 fn stored_before(
     writing: &Writing<'_, '_>,
     write: &Write,
     row: &DocumentRow,
 ) -> DocumentResult<Option<UserDocument>> {
     let revision: Option<Revision> = match &write.mode {
-        Mode::Interactive { base: Some(base) } => Some(base.clone()),
-        Mode::Interactive { base: None } => None,
+        Mode::Interactive { base, .. } => base.clone(),
         Mode::Replicated { path } => path.iter().find(|revision| row.tree.find(revision).is_some()).cloned(),
     };
-    let Some(revision) = revision else { return Ok(None) };
+    let winner = || row.tree.winner().map(|winner| winner.revision.clone());
+    let Some(revision) = revision.or_else(winner) else { return Ok(None) };
     let body = writing.body(&write.id, row, &revision)?;
     Ok(body.and_then(|body| UserDocument::parse(&format!("{{{}}}", body.text)).ok()))
 }
@@ -168,7 +169,7 @@ pub fn upgrade(writing: &mut Writing<'_, '_>, name: &str, credential: &Credentia
     let user = UserWrite { author, document: Some(document.clone()), keeps_epoch: true };
     writing.write(Write {
         id,
-        mode: Mode::Interactive { base: Some(winner.revision) },
+        mode: Mode::edit(Some(winner.revision)),
         deleted: false,
         body: members_of(&document),
         attachments: Vec::new(),

@@ -26,12 +26,22 @@ pub enum Mode {
     Interactive {
         /// The revision the client edited.
         base: Option<Revision>,
+        /// A history sent along (`_revisions`): a document that is not stored yet continues it, as in CouchDB.
+        claimed: Vec<Revision>,
     },
     /// A revision made elsewhere, with its history (newest first).
     Replicated {
         /// Never empty.
         path: Vec<Revision>,
     },
+}
+
+impl Mode {
+    /// An edit of this revision, or of nothing.
+    #[must_use]
+    pub fn edit(base: Option<Revision>) -> Self {
+        Self::Interactive { base, claimed: Vec::new() }
+    }
 }
 
 /// Where the bytes of an attachment are.
@@ -81,6 +91,19 @@ impl Write {
     pub fn new(id: String, mode: Mode, document: IncomingDocument) -> Result<Self, Error> {
         let attachments = document.attachments.into_iter().map(write_attachment).collect::<Result<_, _>>()?;
         Ok(Self { id, mode, deleted: document.deleted, body: document.body, attachments, user: None })
+    }
+}
+
+impl WriteAttachment {
+    /// An attachment that stays as it is.
+    #[must_use]
+    pub fn kept(attachment: &Attachment) -> Self {
+        Self {
+            name: attachment.name.clone(),
+            content_type: attachment.content_type.clone(),
+            revpos: None,
+            source: Source::Stub,
+        }
     }
 }
 
@@ -171,7 +194,7 @@ impl<'b, 'a> Writing<'b, 'a> {
             user.judge(self, &mut write, &row)?;
         }
         let (revision, body) = match &write.mode {
-            Mode::Interactive { base } => self.edit(&write, &mut row, base.as_ref())?,
+            Mode::Interactive { base, claimed } => self.edit(&write, &mut row, base.as_ref(), claimed)?,
             Mode::Replicated { path } => match self.replicate(&write, &mut row, path)? {
                 Some(body) => (path[0].clone(), body),
                 None => return Ok(path[0].clone()),
@@ -190,6 +213,7 @@ impl<'b, 'a> Writing<'b, 'a> {
         write: &Write,
         row: &mut DocumentRow,
         base: Option<&Revision>,
+        claimed: &[Revision],
     ) -> DocumentResult<(Revision, Body)> {
         let parent: Option<Node> = match base {
             Some(base) if row.tree.is_leaf(base) => row.tree.find(base).cloned(),
@@ -199,14 +223,20 @@ impl<'b, 'a> Writing<'b, 'a> {
                 tombstone => tombstone.cloned(),
             },
         };
-        let parent = parent.map(|node| node.revision);
+        let claimed = if row.tree.is_empty() { claimed } else { &[] };
+        let parent = parent.map(|node| node.revision).or_else(|| claimed.first().cloned());
         let generation = parent.as_ref().map_or(0, |parent| parent.generation) + 1;
         let before = self.stub_source(write, row, parent.as_slice())?;
         let attachments = resolve(write, generation, before.as_ref(), true)?;
         let named: Vec<(&str, &str, [u8; 16])> =
             attachments.iter().map(|a| (a.name.as_str(), a.content_type.as_str(), a.md5)).collect();
         let revision = Revision::of_edit(parent.as_ref(), write.deleted, &write.body, &named);
-        if row.tree.extend(parent.as_ref(), revision.clone(), write.deleted) == Merged::Known {
+        let merged = if claimed.is_empty() {
+            row.tree.extend(parent.as_ref(), revision.clone(), write.deleted)
+        } else {
+            row.tree.merge(&[std::slice::from_ref(&revision), claimed].concat(), write.deleted)
+        };
+        if merged == Merged::Known {
             return Err(Error::conflict().into());
         }
         Ok((revision, Body { attachments, text: write.body.clone() }))
@@ -263,6 +293,49 @@ impl<'b, 'a> Writing<'b, 'a> {
         }
         self.place(&write.id, before, row);
         Ok(())
+    }
+
+    /// Sets (`Some`) or removes one attachment of a document, as a new revision with the same body.
+    ///
+    /// # Errors
+    /// `409` for a wrong or missing revision, `404` for a document or an attachment to remove that is not there.
+    pub fn write_attachment(
+        &mut self,
+        id: &str,
+        base: Option<Revision>,
+        name: &str,
+        attachment: Option<WriteAttachment>,
+        user: Option<Box<UserWrite>>,
+    ) -> DocumentResult<Revision> {
+        let row = self.document(id)?;
+        let body = match (&row, &base) {
+            (None, _) if attachment.is_none() => return Err(Error::missing().into()),
+            (None, None) => Body::default(),
+            (None, Some(_)) => return Err(Error::new(ErrorKind::MissingRevision, "missing_rev").into()),
+            (Some(row), None) if row.tree.is_deleted() && attachment.is_some() => Body::default(),
+            (Some(_), None) => return Err(Error::conflict().into()),
+            (Some(row), Some(base)) => {
+                let body = if row.tree.find(base).is_some() { self.body(id, row, base)? } else { None };
+                body.ok_or_else(|| Error::new(ErrorKind::MissingRevision, "missing_rev"))?
+            }
+        };
+        let mut attachments: Vec<WriteAttachment> = body.attachments.iter().map(WriteAttachment::kept).collect();
+        let at = attachments.iter().position(|kept| kept.name == name);
+        match (at, attachment) {
+            (Some(at), Some(attachment)) => attachments[at] = attachment,
+            (None, Some(attachment)) => attachments.push(attachment),
+            (Some(at), None) => drop(attachments.remove(at)),
+            (None, None) => return Err(Error::not_found("Document is missing attachment").into()),
+        }
+        let write = Write {
+            id: id.to_owned(),
+            mode: Mode::edit(base),
+            deleted: false,
+            body: body.text,
+            attachments,
+            user,
+        };
+        self.write(write)
     }
 
     /// Removes the body of a revision, if it is there.

@@ -18,7 +18,6 @@ use Part::{Db, Id, Lit, Name, Rest};
 
 /// What a request is about. `…NotYet` endpoints exist in CouchDB and answer 501 here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "the table below is the documentation")]
 pub enum Endpoint {
     Welcome,
     Up,

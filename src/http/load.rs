@@ -15,7 +15,7 @@ use percent_encoding::percent_decode_str;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-pub use empty_server::EmptyServer;
+pub use empty_server::{Answer, EmptyServer};
 
 mod empty_server;
 

@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::net::IpAddr;
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt;
+
 use hyper::body::Incoming;
 use hyper::{HeaderMap, Method, Uri};
 use settle_protocol::query::Query;
@@ -86,9 +86,7 @@ impl Request {
         let Some(mut body) = self.take_body() else { return Ok(Bytes::new()) };
         let mut whole = BytesMut::new();
         let mut first: Option<Bytes> = None;
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|_| broken_body())?;
-            let Ok(data) = frame.into_data() else { continue };
+        while let Some(data) = super::multipart::next_bytes(&mut body).await? {
             if whole.is_empty() && first.is_none() {
                 first = Some(data);
                 continue;

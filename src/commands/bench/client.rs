@@ -248,7 +248,7 @@ pub fn first_part(answer: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::{BATCH, Load, Request, bulk_bodies, closed_loop, quantile, sorted_milliseconds};
-    use crate::http::load::EmptyServer;
+    use crate::http::load::{Answer, EmptyServer};
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -265,7 +265,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_closed_loop_counts_answers_and_checks_them() {
-        let server = EmptyServer::start("{}", 1).unwrap();
+        let server = EmptyServer::start(Answer::AtOnce("{}"), 1).unwrap();
         let short = Duration::from_millis(20);
         let pace = closed_loop(&server.target(), 4, short, Arc::new(Wants(b"{}")), true).await.unwrap();
         assert!(pace.rate > 0.0 && pace.median > 0.0 && pace.slowest_hundredth >= pace.median, "{pace:?}");

@@ -1,8 +1,9 @@
 //! Ten thousand phones that wait: what they cost in memory, and how soon they hear of a write.
 //!
 //! Each connection holds `_changes?feed=longpoll`. They are opened a few at a time; when the server has answered all of
-//! them with a head, its memory is read; then one document is written, and each connection notes when its answer was
-//! complete. The delays include this client's own share: it runs beside the server.
+//! them with a head, its memory is read. Then one more phone is woken by itself, some times, and at last one document is
+//! written that wakes all; each connection notes when its answer was complete. The delays include this client's own
+//! share, because it runs beside the server: see the raw limit.
 //! Never raises the limit of open files: with fewer allowed it opens fewer and says so.
 
 use std::fs;
@@ -15,9 +16,10 @@ use tokio::task::JoinSet;
 
 use super::Stage;
 use super::client::{self, Client, quantile, sorted_milliseconds};
+use super::raw_limits::{RawLimit, empty_server};
 use super::report::Figure;
 use super::samples;
-use crate::http::load::{Connection, Head, SMALL_BUFFER, Target};
+use crate::http::load::{Answer, Connection, Head, SMALL_BUFFER, Target};
 
 /// Connections that are being opened at the same time.
 const OPENING: usize = 64;
@@ -25,6 +27,10 @@ const OPENING: usize = 64;
 const RESERVED_FILES: u64 = 200;
 /// Time for the server to come to rest before its memory is read.
 const REST: Duration = Duration::from_secs(1);
+/// A database in which nobody waits but the one phone that is woken.
+const SECOND_DATABASE: &str = "settle_bench_second";
+/// How often that phone is woken.
+const SINGLE_WAKES: usize = 50;
 /// The longest a connection may take to be opened and to get the head of its answer.
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
 /// The longest an answer may take after the write.
@@ -43,7 +49,8 @@ pub async fn measure(stage: &Stage<'_>) -> anyhow::Result<Vec<Figure>> {
     let opening = began.elapsed().as_secs_f64();
     tokio::time::sleep(REST).await;
     let after = stage.server.memory();
-    let delays = wake(stage, &mut waiting, count).await?;
+    let single = wake_one_by_one(&stage.server.target).await?;
+    let delays = wake(&stage.server.target, stage.database, &mut waiting).await?;
 
     let mut note = format!("{count} connections opened in {opening:.1} s");
     if count < wanted {
@@ -56,14 +63,21 @@ pub async fn measure(stage: &Stage<'_>) -> anyhow::Result<Vec<Figure>> {
         let note = format!("added per 10,000; {note}; {before:.0} → {after:.0} MiB, {per_connection:.1} KiB each");
         figures.push(Figure::new("longpoll-memory", added * 10_000.0 / count as f64, "MiB", note));
     }
-    let [median, slowest_hundredth, slowest] = [0.5, 0.99, 1.0].map(|part| quantile(&delays, part));
-    let note = format!("median of {count}; p99 {slowest_hundredth:.0} ms, slowest {slowest:.0} ms");
-    figures.push(Figure::new("longpoll-wake", median, "ms", note));
+    let note = format!("one phone of another database while {count} wait: {}", spread(&single));
+    figures.push(Figure::new("longpoll-wake-one", quantile(&single, 0.5), "ms", note));
+    let (median, note) = (quantile(&delays, 0.5), format!("all {count} by one write: {}", spread(&delays)));
+    let raw = match stage.limits {
+        Some(_) => Some(wake_limit(stage.database, count.min(allowed / 2), count).await?),
+        None => None,
+    };
+    figures.push(Figure::new("longpoll-wake", median, "ms", note).with_raw(raw));
     figures.iter_mut().for_each(|figure| figure.reduced = count < wanted);
     Ok(figures)
 }
 
-type Waiting = JoinSet<anyhow::Result<Instant>>;
+/// Each task ends with the moment of its answer and gives its connection back: to close thousands of connections while
+/// others still wait for their answer would be measured too.
+type Waiting = JoinSet<anyhow::Result<(Instant, Connection)>>;
 
 /// Opens `count` longpolls and returns when the server has begun to answer each of them.
 async fn open_all(target: &Target, database: &str, count: u64) -> anyhow::Result<Waiting> {
@@ -83,7 +97,7 @@ async fn open_all(target: &Target, database: &str, count: u64) -> anyhow::Result
             let mut silent = true;
             connection.body(&head, |data| silent &= data.trim_ascii().is_empty()).await?;
             ensure!(!silent, "a longpoll ended without a word");
-            Ok(Instant::now())
+            Ok((Instant::now(), connection))
         });
     }
     drop(opened);
@@ -109,17 +123,14 @@ async fn open(target: &Target, path: &str) -> anyhow::Result<(Connection, Head)>
 }
 
 /// Writes one document and returns the delays from sending it to each connection's complete answer, in milliseconds.
-async fn wake(stage: &Stage<'_>, waiting: &mut Waiting, count: u64) -> anyhow::Result<Vec<f64>> {
-    let number = 1_000_000;
-    let path = format!("/{}/{}", stage.database, samples::id(number));
-    let body = samples::body(number);
-    let mut client = Client::open(&stage.server.target).await?;
-    client.bytes("GET", &format!("/{}", stage.database), b"").await?;
+async fn wake(target: &Target, database: &str, waiting: &mut Waiting) -> anyhow::Result<Vec<f64>> {
+    let (count, path, body) = (waiting.len(), format!("/{database}"), samples::body(0));
+    let mut client = Client::open(target).await?;
     let (sent, moment) = oneshot::channel();
     let writer = tokio::spawn(async move {
         // The receiver lives until this task has ended.
         let _ = sent.send(Instant::now());
-        client.bytes("PUT", &path, body.as_bytes()).await.map(|_| ())
+        client.bytes("POST", &path, body.as_bytes()).await.map(|_| ())
     });
     let answers = async {
         let mut answers = Vec::new();
@@ -131,8 +142,37 @@ async fn wake(stage: &Stage<'_>, waiting: &mut Waiting, count: u64) -> anyhow::R
     let answers = tokio::time::timeout(WAKE_LIMIT, answers).await.context("not every longpoll was woken in 60 s")??;
     writer.await.context("a task of the bench failed")??;
     let written = moment.await.context("the write did not happen")?;
-    ensure!(answers.len() as u64 == count, "{} of {count} longpolls were answered", answers.len());
-    Ok(sorted_milliseconds(answers.iter().map(|answer| answer.saturating_duration_since(written)).collect()))
+    ensure!(answers.len() == count, "{} of {count} longpolls were answered", answers.len());
+    Ok(sorted_milliseconds(answers.iter().map(|(answer, _)| answer.saturating_duration_since(written)).collect()))
+}
+
+fn spread(delays: &[f64]) -> String {
+    let [median, slowest_hundredth, slowest] = [0.5, 0.99, 1.0].map(|part| quantile(delays, part));
+    format!("median {median:.1} ms, p99 {slowest_hundredth:.1} ms, slowest {slowest:.1} ms")
+}
+
+/// Delays of single longpolls on a second database, which do not disturb those that wait on the first.
+async fn wake_one_by_one(target: &Target) -> anyhow::Result<Vec<f64>> {
+    client::create_database(target, SECOND_DATABASE).await?;
+    let mut delays = Vec::new();
+    for _ in 0..SINGLE_WAKES {
+        let mut waiting = open_all(target, SECOND_DATABASE, 1).await?;
+        delays.extend(wake(target, SECOND_DATABASE, &mut waiting).await?);
+    }
+    client::delete_database(target, SECOND_DATABASE).await?;
+    delays.sort_unstable_by(f64::total_cmp);
+    Ok(delays)
+}
+
+/// The same with an empty server, which shares this process and so its limit of open files: `possible` connections are
+/// opened, and their median delay is scaled to `count`.
+async fn wake_limit(database: &str, possible: u64, count: u64) -> anyhow::Result<RawLimit> {
+    let server = empty_server(Answer::AfterWrite("{\"results\":[]}"))?;
+    let mut waiting = open_all(&server.target(), database, possible).await?;
+    tokio::time::sleep(REST).await;
+    let delays = wake(&server.target(), database, &mut waiting).await?;
+    let value = quantile(&delays, 0.5) * count as f64 / possible as f64;
+    Ok(RawLimit { value, what: format!("empty server, from {possible} connections") })
 }
 
 /// How many files this process, and so the server it starts, may have open.
@@ -144,8 +184,8 @@ fn open_files() -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{open_all, open_files};
-    use crate::http::load::EmptyServer;
+    use super::{open_all, open_files, wake, wake_limit};
+    use crate::http::load::{Answer, EmptyServer};
 
     #[test]
     fn the_limit_of_open_files_is_known() {
@@ -154,8 +194,21 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_that_does_not_wait_is_noticed() {
-        let server = EmptyServer::start("{\"results\":[]}", 1).unwrap();
+        let server = EmptyServer::start(Answer::AtOnce("{\"results\":[]}"), 1).unwrap();
         let error = open_all(&server.target(), "database", 1_000).await.unwrap_err().to_string();
         assert!(error.contains("ended before anything was written"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn all_waiting_connections_are_woken_by_one_write() {
+        let server = EmptyServer::start(Answer::AfterWrite("{\"results\":[]}"), 1).unwrap();
+        let mut waiting = open_all(&server.target(), "database", 50).await.unwrap();
+        let delays = wake(&server.target(), "database", &mut waiting).await.unwrap();
+        assert!(delays.len() == 50 && delays.iter().all(|delay| *delay > 0.0));
+        let silent = EmptyServer::start(Answer::AfterWrite("\n"), 1).unwrap();
+        let mut waiting = open_all(&silent.target(), "database", 1).await.unwrap();
+        let error = wake(&silent.target(), "database", &mut waiting).await.unwrap_err().to_string();
+        assert_eq!(error, "a longpoll ended without a word");
+        assert!(wake_limit("database", 10, 100).await.unwrap().value > 0.0);
     }
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::client::{BATCH, Load, Pace, closed_loop};
 use super::{Scale, samples};
-use crate::http::load::EmptyServer;
+use crate::http::load::{Answer, EmptyServer};
 use crate::storage::RawStore;
 
 /// An upper limit and what it is the limit of.
@@ -88,10 +88,14 @@ impl StorageLimits {
 
 /// What an empty server reaches with the same load and as many connections.
 pub async fn http_limit(connections: u64, duration: Duration, load: Arc<impl Load>) -> anyhow::Result<RawLimit> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let server = EmptyServer::start("{\"ok\":true}", threads)?;
+    let server = empty_server(Answer::AtOnce("{\"ok\":true}"))?;
     let Pace { rate, .. } = closed_loop(&server.target(), connections, duration, load, false).await?;
     Ok(RawLimit { value: rate, what: format!("empty server, {connections} connections") })
+}
+
+/// An empty server with as many threads as there are processors.
+pub fn empty_server(answer: Answer) -> anyhow::Result<EmptyServer> {
+    Ok(EmptyServer::start(answer, std::thread::available_parallelism().map_or(1, usize::from))?)
 }
 
 #[cfg(test)]

@@ -139,7 +139,7 @@ impl Report {
             "quick": self.quick,
             "processors": self.machine.0,
             "load_before": self.machine.1,
-            "rocksdb": self.limits.map(StorageLimits::to_json),
+            "storage_limits": self.limits.map(StorageLimits::to_json),
             "couchdb_source": reference::SOURCE,
             "figures": self.figures.iter().map(|figure| self.figure_json(figure)).collect::<Vec<_>>(),
             "failures": failures,

@@ -1,0 +1,7 @@
+//! The commands of the command line, one file each. Errors say what to do next.
+
+pub mod backup;
+pub mod bench;
+pub mod demo;
+pub mod serve;
+pub mod verify;

@@ -1,0 +1,199 @@
+//! What a push sends: `_revs_diff`, `_bulk_docs`.
+
+use bytes::Bytes;
+use settle_protocol::bulk::{BulkDocs, parse_revisions_by_id};
+use settle_protocol::document::IncomingDocument;
+use settle_protocol::document_id::{IdKind, check_document_id};
+use settle_protocol::raw_json::write_string;
+use settle_protocol::{Error, ErrorKind, Revision};
+
+use super::Handled;
+use super::document::check_attachment_sizes;
+use super::users::{guard_design, prepare_writes};
+use crate::documents::error::DocumentError;
+use crate::documents::write::{Mode, Write, Writing, is_row};
+use crate::documents::{local, read};
+use crate::http::error::HttpError;
+use crate::http::pipeline::Context;
+use crate::http::response::Answer;
+use crate::storage::StorageError;
+
+/// Bodies above this are parsed on a blocking thread.
+const PARSE_INLINE_BYTES: usize = 512 << 10;
+
+async fn json_body(context: &mut Context) -> Result<Bytes, HttpError> {
+    context.request.require_json()?;
+    Ok(context.request.read_body(context.settings.max_request_bytes).await?)
+}
+
+async fn asked_revisions(context: &mut Context) -> Result<Vec<(String, Vec<Revision>)>, HttpError> {
+    let body = json_body(context).await?;
+    Ok(parse_revisions_by_id(&body)?)
+}
+
+/// `POST /db/_revs_diff`.
+pub(super) async fn revs_diff(context: &mut Context) -> Handled {
+    let asked = asked_revisions(context).await?;
+    let snapshot = context.services.store.snapshot();
+    Ok(Answer::json(200, read::revisions_diff(&snapshot, context.database()?.id(), &asked)?))
+}
+
+/// `POST /db/_missing_revs`.
+pub(super) async fn missing_revs(context: &mut Context) -> Handled {
+    let asked = asked_revisions(context).await?;
+    let snapshot = context.services.store.snapshot();
+    let mut text = b"{\"missing_revs\":".to_vec();
+    text.extend_from_slice(&read::missing_revisions(&snapshot, context.database()?.id(), &asked)?);
+    text.push(b'}');
+    Ok(Answer::json(200, text))
+}
+
+/// What happened to one document of a batch.
+enum Row {
+    Written { id: String, revision: String },
+    Failed { id: String, revision: Option<Revision>, error: HttpError },
+}
+
+/// One document of a batch, ready for the writer.
+enum Entry {
+    Write(Box<Write>),
+    Local { id: String, sent: Option<String>, text: String },
+    Refused { id: String, revision: Option<Revision>, error: Error },
+}
+
+/// `POST /db/_bulk_docs`.
+pub(super) async fn bulk_docs(context: &mut Context) -> Handled {
+    let body = json_body(context).await?;
+    let max_document = context.settings.max_document_bytes;
+    let request = if body.len() > PARSE_INLINE_BYTES {
+        let parsed = tokio::task::spawn_blocking(move || BulkDocs::parse(&body, max_document));
+        parsed.await.map_err(|_| StorageError::Panicked)??
+    } else {
+        BulkDocs::parse(&body, max_document)?
+    };
+    let new_edits = request.new_edits;
+    if request.all_or_nothing {
+        return Err(Error::new(ErrorKind::ExpectationFailed, "all_or_nothing is not supported").into());
+    }
+    let mut entries = Vec::with_capacity(request.documents.len());
+    for document in request.documents {
+        entries.push(entry_of(context, document, new_edits)?);
+    }
+    let entries = prepare_entries(context, entries).await?;
+    let database = context.database()?;
+    let owner = local::owner(&context.caller);
+    let rows = context.services.store.write(move |batch| -> Result<Vec<Row>, DocumentError> {
+        let mut writing = Writing::begin(batch, &database)?;
+        let mut rows = Vec::with_capacity(entries.len());
+        for entry in entries {
+            rows.push(match entry {
+                Entry::Write(write) => write_one(&mut writing, *write)?,
+                Entry::Local { id, sent, text } => {
+                    let number = local::write(writing.batch, &database, owner, &id, sent.as_deref(), text)?;
+                    Row::Written { id, revision: format!("0-{number}") }
+                }
+                Entry::Refused { id, revision, error } => Row::Failed { id, revision, error: error.into() },
+            });
+        }
+        writing.end();
+        Ok(rows)
+    });
+    Ok(Answer::json(201, rows_text(&rows.await?, new_edits)))
+}
+
+fn write_one(writing: &mut Writing<'_, '_>, write: Write) -> Result<Row, DocumentError> {
+    let id = write.id.clone();
+    let sent = match &write.mode {
+        Mode::Interactive { .. } => None,
+        Mode::Replicated { path } => path.first().cloned(),
+    };
+    match writing.write(write) {
+        Ok(revision) => Ok(Row::Written { id, revision: revision.to_string() }),
+        Err(error) if is_row(&error) => Ok(Row::Failed { id, revision: sent, error: error.into() }),
+        Err(error) => Err(error),
+    }
+}
+
+fn entry_of(context: &Context, mut document: IncomingDocument, new_edits: bool) -> Result<Entry, HttpError> {
+    let id = match document.id.take() {
+        Some(id) => id,
+        None if new_edits => uuid::Uuid::new_v4().simple().to_string(),
+        None => return Err(Error::new(ErrorKind::IllegalDocumentId, "Document id must not be empty").into()),
+    };
+    let kind = check_document_id(&id, context.settings.max_document_id_bytes)?;
+    if kind == IdKind::Local {
+        let sent = document.revision.map(|revision| revision.to_string());
+        return Ok(Entry::Local { id, sent, text: document.body });
+    }
+    check_attachment_sizes(context, &document)?;
+    let sent = document.revision.clone();
+    if let Err(error) = guard_design(context, &id) {
+        return Ok(Entry::Refused { id, revision: sent.filter(|_| !new_edits), error });
+    }
+    let mode = if new_edits {
+        let claimed = document.history.as_ref().map(|history| history.path()).transpose().unwrap_or_default();
+        Mode::Interactive { base: document.revision.take(), claimed: claimed.unwrap_or_default() }
+    } else {
+        match document.replicated_path() {
+            Ok(path) => Mode::Replicated { path },
+            Err(error) if error.kind() == ErrorKind::Forbidden => {
+                return Ok(Entry::Refused { id, revision: sent, error });
+            }
+            Err(error) => return Err(error.into()),
+        }
+    };
+    Ok(Entry::Write(Box::new(Write::new(id, mode, document)?)))
+}
+
+async fn prepare_entries(context: &Context, entries: Vec<Entry>) -> Result<Vec<Entry>, HttpError> {
+    let mut others = Vec::new();
+    let mut writes = Vec::new();
+    for (at, entry) in entries.into_iter().enumerate() {
+        match entry {
+            Entry::Write(write) => writes.push(*write),
+            other => others.push((at, other)),
+        }
+    }
+    let writes = prepare_writes(context, writes).await?;
+    let mut entries: Vec<Entry> = writes.into_iter().map(|write| Entry::Write(Box::new(write))).collect();
+    for (at, other) in others {
+        entries.insert(at, other); // ascending, so each lands where it was
+    }
+    Ok(entries)
+}
+
+fn rows_text(rows: &[Row], new_edits: bool) -> Vec<u8> {
+    let mut text = Vec::with_capacity(rows.len() * 96);
+    text.push(b'[');
+    for row in rows {
+        if matches!(row, Row::Written { .. }) && !new_edits {
+            continue;
+        }
+        if text.len() > 1 {
+            text.push(b',');
+        }
+        match row {
+            Row::Written { id, revision } => {
+                text.extend_from_slice(b"{\"ok\":true,\"id\":");
+                write_string(&mut text, id);
+                text.extend_from_slice(b",\"rev\":");
+                write_string(&mut text, revision);
+            }
+            Row::Failed { id, revision, error } => {
+                text.extend_from_slice(b"{\"id\":");
+                write_string(&mut text, id);
+                if let Some(revision) = revision {
+                    text.extend_from_slice(b",\"rev\":");
+                    write_string(&mut text, &revision.to_string());
+                }
+                text.extend_from_slice(b",\"error\":");
+                write_string(&mut text, error.word);
+                text.extend_from_slice(b",\"reason\":");
+                write_string(&mut text, &error.reason);
+            }
+        }
+        text.push(b'}');
+    }
+    text.push(b']');
+    text
+}

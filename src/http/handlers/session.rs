@@ -1,0 +1,118 @@
+//! `_session`: log in, log out, who am I (protocol page §6.1; recordings `sessions`).
+
+use serde_json::{Value, json};
+use settle_protocol::{Error, ErrorKind};
+
+use super::Handled;
+use crate::accounts::caller::Proof;
+use crate::accounts::error::AccountError;
+use crate::accounts::login::LoginError;
+use crate::clock::random;
+use crate::documents::users::{USERS, upgrade};
+use crate::documents::write::Writing;
+use crate::http::error::HttpError;
+use crate::http::pipeline::Context;
+use crate::http::response::Answer;
+
+/// Bytes of a login's body.
+const MAX_LOGIN_BYTES: u64 = 64 << 10;
+
+/// `GET /_session`.
+pub(super) fn info(context: &Context) -> Handled {
+    let caller = &context.caller;
+    if context.request.query.flag("basic") && caller.name.is_none() {
+        return Err(AccountError::unauthorized("Please login.").into());
+    }
+    let mut info = json!({"authentication_handlers": ["cookie", "default"]});
+    let authenticated = match caller.proof {
+        Proof::Cookie => Some("cookie"),
+        Proof::Basic => Some("default"),
+        Proof::None | Proof::Open => None,
+    };
+    if let Some(authenticated) = authenticated {
+        info["authenticated"] = authenticated.into();
+    }
+    let body = json!({"ok": true, "userCtx": {"name": caller.name, "roles": caller.roles}, "info": info});
+    Ok(Answer::json(200, body.to_string()))
+}
+
+struct Form {
+    name: String,
+    password: String,
+}
+
+async fn read_form(context: &mut Context) -> Result<Form, Error> {
+    let content_type = context.request.header("content-type").unwrap_or_default().to_owned();
+    let body = context.request.read_body(MAX_LOGIN_BYTES).await?;
+    let kind = content_type.split(';').next().unwrap_or_default().trim();
+    let get: Box<dyn Fn(&str) -> Option<String> + Send> = match kind {
+        "application/json" => {
+            let value: Value = serde_json::from_slice(&body).map_err(|_| Error::invalid_json())?;
+            Box::new(move |name| value.get(name).and_then(Value::as_str).map(str::to_owned))
+        }
+        "application/x-www-form-urlencoded" => {
+            let text = String::from_utf8_lossy(&body).into_owned();
+            let pairs: Vec<(String, String)> = text
+                .split('&')
+                .filter_map(|pair| {
+                    let (name, value) = pair.split_once('=')?;
+                    Some((crate::http::request::decode(name).ok()?, crate::http::request::decode(value).ok()?))
+                })
+                .collect();
+            Box::new(move |name| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone()))
+        }
+        _ => {
+            let reason = "Content-Type must be application/x-www-form-urlencoded or application/json";
+            return Err(Error::new(ErrorKind::BadContentType, reason));
+        }
+    };
+    let name = get("name").or_else(|| get("username"));
+    let name = name.ok_or_else(|| Error::bad_request("request body must contain a username"))?;
+    Ok(Form { name, password: get("password").unwrap_or_default() })
+}
+
+/// `POST /_session`.
+pub(super) async fn log_in(context: &mut Context) -> Handled {
+    let form = read_form(context).await?;
+    let services = &context.services;
+    let (cookies, now) = (services.cookies(), services.clock.now());
+    let network = context.request.network;
+    let logged_in = match services.logins.log_in(&form.name, form.password, network, &cookies, now, random()).await {
+        Ok(logged_in) => logged_in,
+        Err(LoginError::Account(error)) => {
+            let answer = Answer::error(&HttpError::from(error));
+            return Ok(answer.header("set-cookie", &cookies.clearing_cookie(now)));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if let Some(credential) = logged_in.upgrade
+        && let Ok(users) = services.catalogue.find(USERS)
+    {
+        let name = logged_in.name.clone();
+        let upgraded = services.store.write(move |batch| -> Result<(), crate::documents::error::DocumentError> {
+            let mut writing = Writing::begin(batch, &users)?;
+            upgrade(&mut writing, &name, &credential)?;
+            writing.end();
+            Ok(())
+        });
+        if let Err(error) = upgraded.await {
+            tracing::warn!(%error, "a weak password hash could not be replaced");
+        }
+    }
+    let body = json!({"ok": true, "name": logged_in.name, "roles": logged_in.roles});
+    let answer = match context.request.query.get("next") {
+        Some(next) if next.starts_with('/') && !next.starts_with("//") => {
+            Answer::json(302, body.to_string()).location(&format!("{}{next}", context.base()))
+        }
+        _ => Answer::json(200, body.to_string()),
+    };
+    Ok(answer.header("set-cookie", &logged_in.cookie))
+}
+
+/// `DELETE /_session`: ends the session on the server; always 200.
+pub(super) async fn log_out(context: &mut Context) -> Handled {
+    let services = &context.services;
+    services.logins.log_out(context.caller.session).await?;
+    let cookie = services.cookies().clearing_cookie(services.clock.now());
+    Ok(Answer::ok(200).header("set-cookie", &cookie))
+}

@@ -1,0 +1,80 @@
+//! The guard in front of `_users`: who may read which document there, and what is prepared before a write.
+
+use settle_protocol::Error;
+
+use crate::accounts::error::AccountError;
+use crate::accounts::user_document::{UserDocument, may_read, may_write};
+use crate::clock::random;
+use crate::documents::read::Found;
+use crate::documents::users::{USERS, UserAuthor, prepare};
+use crate::documents::write::Write;
+use crate::http::error::HttpError;
+use crate::http::pipeline::Context;
+use crate::storage::StorageError;
+
+fn is_users(context: &Context) -> bool {
+    context.database.as_ref().is_some_and(|database| database.name == USERS)
+}
+
+/// Lists and feeds of `_users` are for its administrators.
+pub(super) fn guard_listing(context: &Context) -> Result<(), HttpError> {
+    if is_users(context) && !context.is_database_admin() {
+        return Err(AccountError::not_server_admin().into());
+    }
+    Ok(())
+}
+
+/// Whether a document of `_users` may be read; of other databases, always.
+pub(super) fn guard_read(context: &Context, id: &str) -> Result<(), AccountError> {
+    match is_users(context) {
+        true => may_read(id, &context.caller.author(context.is_database_admin())),
+        false => Ok(()),
+    }
+}
+
+/// What a reader of `_users` sees: operators everything, others no salt and no key.
+pub(super) fn show(context: &Context, found: &mut Found) {
+    if !is_users(context) || context.caller.is_operator() || found.id.starts_with("_design/") {
+        return;
+    }
+    if let Ok(document) = UserDocument::parse(&format!("{{{}}}", found.body.text)) {
+        let text = document.without_secrets().to_body();
+        text[1..text.len() - 1].clone_into(&mut found.body.text);
+    }
+}
+
+/// Prepares writes to `_users`; those to other databases pass as they are. One refusal refuses the whole request.
+pub(super) async fn prepare_writes(context: &Context, mut writes: Vec<Write>) -> Result<Vec<Write>, HttpError> {
+    if !is_users(context) {
+        return Ok(writes);
+    }
+    let database_admin = context.is_database_admin();
+    for write in &writes {
+        may_write(&write.id, &context.caller.author(database_admin))?;
+    }
+    let author = UserAuthor {
+        name: context.caller.name.clone(),
+        server_admin: context.caller.is_operator(),
+        database_admin,
+    };
+    let policy = context.services.password_policy();
+    let prepared = tokio::task::spawn_blocking(move || {
+        for write in &mut writes {
+            prepare(write, author.clone(), &policy, random())?;
+        }
+        Ok::<_, crate::documents::error::DocumentError>(writes)
+    });
+    Ok(prepared.await.map_err(|_| StorageError::Panicked)??)
+}
+
+/// Design documents are for administrators of the database, on every way of writing.
+pub(super) fn guard_design(context: &Context, id: &str) -> Result<(), Error> {
+    if !id.starts_with("_design/") || context.is_database_admin() {
+        return Ok(());
+    }
+    const REASON: &str = "You are not a db or server admin.";
+    match context.caller.name {
+        None => Err(Error::new(settle_protocol::ErrorKind::Unauthorized, REASON)),
+        Some(_) => Err(Error::forbidden(REASON)),
+    }
+}

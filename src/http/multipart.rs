@@ -1,0 +1,211 @@
+//! Multipart bodies as streams: reads a `multipart/related` document part by part, never holding a part whole.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use settle_protocol::attachment::Content;
+use settle_protocol::document::IncomingDocument;
+use settle_protocol::multipart::{Decoder, Event, boundary_of};
+use settle_protocol::{Error, ErrorKind};
+
+use super::error::HttpError;
+use super::request::{broken_body, too_large};
+use crate::documents::attachments::{ArrivedBytes, Upload};
+use crate::documents::write::{Mode, Source, Write, WriteAttachment};
+use crate::storage::Store;
+
+/// A body that sends nothing for this long is given up.
+pub(crate) const SILENCE: Duration = Duration::from_secs(60);
+
+/// The next bytes of a body; `None` at its end.
+pub(crate) async fn next_bytes(body: &mut Incoming) -> Result<Option<Bytes>, Error> {
+    loop {
+        let frame = tokio::time::timeout(SILENCE, body.frame()).await;
+        let frame = frame.map_err(|_| Error::new(ErrorKind::RequestTimeout, "The request body stopped arriving."))?;
+        let Some(frame) = frame else { return Ok(None) };
+        if let Ok(data) = frame.map_err(|_| broken_body())?.into_data() {
+            return Ok(Some(data));
+        }
+    }
+}
+
+/// Events of a multipart body.
+struct Parts {
+    body: Incoming,
+    decoder: Decoder,
+    chunk: Bytes,
+    read: u64,
+    limit: u64,
+}
+
+impl Parts {
+    async fn next(&mut self) -> Result<Event, Error> {
+        loop {
+            if let Some(event) = self.decoder.read(&mut self.chunk)? {
+                return Ok(event);
+            }
+            match next_bytes(&mut self.body).await? {
+                Some(chunk) => {
+                    self.read += chunk.len() as u64;
+                    if self.read > self.limit {
+                        return Err(too_large());
+                    }
+                    self.chunk = chunk;
+                }
+                None => {
+                    self.decoder.finish()?;
+                    return Ok(Event::End);
+                }
+            }
+        }
+    }
+}
+
+/// Limits of a multipart document.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) request_bytes: u64,
+    pub(crate) document_bytes: usize,
+    pub(crate) attachment_bytes: u64,
+}
+
+/// Reads a document whose attachments follow. Parts match `follows` entries by order, not by name (§5.4).
+pub(crate) async fn read_document(
+    body: Incoming,
+    content_type: &str,
+    limits: Limits,
+    store: &Store,
+) -> Result<(IncomingDocument, Vec<WriteAttachment>), HttpError> {
+    let boundary = boundary_of(content_type).map_err(Error::from)?;
+    let decoder = Decoder::new(&boundary);
+    let mut parts = Parts { body, decoder, chunk: Bytes::new(), read: 0, limit: limits.request_bytes };
+    let text = read_first_part(&mut parts, limits).await?;
+    let mut document = IncomingDocument::parse(&text)?;
+    let mut attachments = Vec::with_capacity(document.attachments.len());
+    for attachment in std::mem::take(&mut document.attachments) {
+        let source = match attachment.content {
+            Content::Inline(bytes) => Source::Arrived(ArrivedBytes::in_memory(bytes)),
+            Content::Stub => Source::Stub,
+            Content::Follows { length, gzip } => {
+                Source::Arrived(read_part(&mut parts, &attachment.name, length, gzip, limits, store).await?)
+            }
+        };
+        attachments.push(WriteAttachment {
+            name: attachment.name,
+            content_type: attachment.content_type,
+            revpos: attachment.revpos,
+            source,
+        });
+    }
+    // Nothing may be stored before the closing boundary has arrived.
+    while parts.next().await? != Event::End {}
+    Ok((document, attachments))
+}
+
+async fn read_first_part(parts: &mut Parts, limits: Limits) -> Result<Vec<u8>, HttpError> {
+    let mut text = Vec::new();
+    loop {
+        match parts.next().await? {
+            Event::PartStart(_) => {}
+            Event::PartData(data) => {
+                // Inline attachments may ride in the JSON, so the bound is not the document's alone.
+                if (text.len() + data.len()) as u64 > limits.document_bytes as u64 + limits.attachment_bytes * 2 {
+                    return Err(too_large().into());
+                }
+                text.extend_from_slice(&data);
+            }
+            Event::PartEnd => return Ok(text),
+            Event::End => return Err(Error::bad_request("The multipart body has no document part.").into()),
+        }
+    }
+}
+
+async fn read_part(
+    parts: &mut Parts,
+    name: &str,
+    expected: Option<u64>,
+    gzip: bool,
+    limits: Limits,
+    store: &Store,
+) -> Result<ArrivedBytes, HttpError> {
+    let mut sink = Sink::new(store, gzip, limits.attachment_bytes, name);
+    let mut arrived = 0;
+    let mut started = false;
+    loop {
+        match parts.next().await? {
+            Event::PartStart(_) => started = true,
+            Event::PartData(data) => {
+                arrived += data.len() as u64;
+                if expected.is_some_and(|expected| arrived > expected) {
+                    return Err(Error::bad_request("attachment longer than expected").into());
+                }
+                sink.push(&data)?;
+            }
+            Event::PartEnd => break,
+            Event::End if !started => {
+                return Err(Error::bad_request(format!("The part for attachment {name} is missing.")).into());
+            }
+            Event::End => break,
+        }
+    }
+    if expected.is_some_and(|expected| arrived < expected) {
+        return Err(Error::bad_request("attachment shorter than expected").into());
+    }
+    sink.finish().await
+}
+
+/// Takes the bytes of one attachment, inflating them if they are gzip: bytes at rest are the identity encoding.
+pub(crate) struct Sink {
+    upload: Upload,
+    inflater: Option<flate2::write::MultiGzDecoder<Vec<u8>>>,
+    limit: u64,
+    name: String,
+}
+
+impl Sink {
+    pub(crate) fn new(store: &Store, gzip: bool, limit: u64, name: &str) -> Self {
+        let inflater = gzip.then(|| flate2::write::MultiGzDecoder::new(Vec::new()));
+        Self { upload: Upload::new(store), inflater, limit, name: name.to_owned() }
+    }
+
+    pub(crate) fn push(&mut self, data: &[u8]) -> Result<(), HttpError> {
+        let Some(inflater) = &mut self.inflater else { return self.store(data) };
+        // Small steps, so that a bomb is noticed before it fills the memory.
+        for step in data.chunks(4096) {
+            inflater.write_all(step).map_err(|_| Error::bad_request("The attachment is not properly gzipped."))?;
+            let inflated = std::mem::take(inflater.get_mut());
+            self.upload.push(&inflated)?;
+            if self.upload.length() > self.limit {
+                return Err(self.too_large());
+            }
+        }
+        Ok(())
+    }
+
+    fn store(&mut self, data: &[u8]) -> Result<(), HttpError> {
+        if self.upload.length() + data.len() as u64 > self.limit {
+            return Err(self.too_large());
+        }
+        Ok(self.upload.push(data)?)
+    }
+
+    fn too_large(&self) -> HttpError {
+        Error::new(ErrorKind::AttachmentTooLarge, self.name.clone()).into()
+    }
+
+    pub(crate) async fn finish(mut self) -> Result<ArrivedBytes, HttpError> {
+        if let Some(inflater) = self.inflater.take() {
+            let rest = inflater.finish().map_err(|_| Error::bad_request("The attachment is not properly gzipped."))?;
+            self.store(&rest)?;
+        }
+        Ok(self.upload.finish().await?)
+    }
+}
+
+/// A write from a multipart document.
+pub(crate) fn write_of(id: String, mode: Mode, document: IncomingDocument, attachments: Vec<WriteAttachment>) -> Write {
+    Write { id, mode, deleted: document.deleted, body: document.body, attachments, user: None }
+}

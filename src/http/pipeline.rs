@@ -1,0 +1,192 @@
+//! A request from its first byte to its answer: endpoint → caller → need → handler → error.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hyper::body::Incoming;
+use hyper::header::{HeaderName, HeaderValue, SERVER, SET_COOKIE};
+use settle_protocol::{Error, ErrorKind};
+
+use super::cors;
+use super::endpoint::{Endpoint, Found, find};
+use super::error::HttpError;
+use super::handlers;
+use super::request::Request;
+use super::response::{Answer, AnswerBody};
+use crate::access::need::{Need, permit};
+use crate::accounts::caller::{Caller, Proof};
+use crate::accounts::error::AccountError;
+use crate::accounts::login::Credentials;
+use crate::config::Settings;
+use crate::documents::databases::Database;
+use crate::services::Services;
+
+/// What the `Server` header says. Clients that look for a kind of server must not take this for a Sync Gateway.
+const SERVER_NAME: &str = concat!("Settle/", env!("CARGO_PKG_VERSION"), " (CouchDB API)");
+
+/// What a handler gets.
+pub(crate) struct Context {
+    pub(crate) services: Arc<Services>,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) caller: Caller,
+    pub(crate) request: Request,
+    pub(crate) database: Option<Arc<Database>>,
+}
+
+impl Context {
+    /// The database of the path. Handlers below a database always have one.
+    pub(crate) fn database(&self) -> Result<Arc<Database>, HttpError> {
+        self.database.clone().ok_or_else(|| Error::not_found("Database does not exist.").into())
+    }
+
+    /// `http://HOST` as the client wrote it.
+    pub(crate) fn base(&self) -> String {
+        let host = self.request.header("host").unwrap_or("localhost");
+        let scheme = match self.request.header("x-forwarded-proto") {
+            Some("https") => "https",
+            _ => "http",
+        };
+        format!("{scheme}://{host}")
+    }
+
+    /// Administers the database of this request.
+    pub(crate) fn is_database_admin(&self) -> bool {
+        let database = self.database.as_ref();
+        database.is_some_and(|database| database.security.is_admin(self.caller.name.as_deref(), &self.caller.roles))
+    }
+}
+
+/// Answers one request. Never fails: what goes wrong becomes an answer.
+pub(crate) async fn answer(
+    services: Arc<Services>,
+    request: hyper::Request<Incoming>,
+    network: IpAddr,
+) -> hyper::Response<AnswerBody> {
+    let settings = services.settings();
+    let head = request.method() == "HEAD";
+    let id = request_id(request.headers().get("x-couch-request-id"));
+    let too_long = request.uri().path_and_query().is_some_and(|path| path.as_str().len() > settings.max_uri_bytes);
+    let mut answer = if too_long {
+        let reason = format!("The path and query are longer than {} bytes.", settings.max_uri_bytes);
+        Answer::error(&Error::new(ErrorKind::TooLong, reason).into())
+    } else {
+        match Request::new(request, network) {
+            Ok(request) => {
+                let origin = cors::allowed_origin(&settings, &request);
+                let mut answer = dispatch(services, Arc::clone(&settings), request).await;
+                if let Some(origin) = origin {
+                    cors::add(&settings, origin, &mut answer.headers);
+                }
+                answer
+            }
+            Err(error) => Answer::error(&error.into()),
+        }
+    };
+    if head {
+        answer = answer.without_body();
+    }
+    answer.headers.insert(SERVER, HeaderValue::from_static(SERVER_NAME));
+    if answer.status != 304 {
+        answer.headers.insert(HeaderName::from_static("x-couch-request-id"), id);
+        answer.headers.insert(HeaderName::from_static("x-couchdb-body-time"), HeaderValue::from_static("0"));
+    }
+    let mut response = hyper::Response::new(answer.body);
+    *response.status_mut() = hyper::StatusCode::from_u16(answer.status).unwrap_or_default();
+    *response.headers_mut() = answer.headers;
+    response
+}
+
+async fn dispatch(services: Arc<Services>, settings: Arc<Settings>, request: Request) -> Answer {
+    if let Some(answer) = cors::preflight(&settings, &request) {
+        return answer;
+    }
+    let shown = Credentials {
+        authorization: request.header("authorization"),
+        cookie: request.header("cookie"),
+        network: request.network,
+    };
+    let now = services.clock.now();
+    let logging_in = request.method == "POST" && request.segments == ["_session"];
+    let caller = match services.logins.caller(&shown, &services.cookies(), now).await {
+        Ok(caller) => caller,
+        Err(_) if logging_in => Caller::anonymous(), // an old cookie or password must not keep anybody from logging in
+        Err(error) => return challenge(&settings, Answer::error(&error.into())),
+    };
+    let renewed = caller.renewed_cookie.clone();
+    let mut answer = match handle(services, Arc::clone(&settings), caller, request, logging_in).await {
+        Ok(answer) => answer,
+        Err(error) => Answer::error(&error),
+    };
+    if let Some(cookie) = renewed.and_then(|cookie| HeaderValue::from_str(&cookie).ok())
+        && !answer.headers.contains_key(SET_COOKIE)
+    {
+        answer.headers.insert(SET_COOKIE, cookie);
+    }
+    if answer.status == 401 { challenge(&settings, answer) } else { answer }
+}
+
+async fn handle(
+    services: Arc<Services>,
+    settings: Arc<Settings>,
+    caller: Caller,
+    request: Request,
+    logging_in: bool,
+) -> Result<Answer, HttpError> {
+    let up = settings.require_valid_user_except_for_up && request.segments == ["_up"];
+    if settings.require_valid_user && caller.proof == Proof::None && !logging_in && !up {
+        return Err(AccountError::unauthorized("Authentication required.").into());
+    }
+    let method = method_of(&request);
+    let (endpoint, need) = match find(&method, &request.segments) {
+        Found::Endpoint(endpoint, need) => (endpoint, need),
+        Found::WrongMethod(allowed) => return Err(HttpError::wrong_method(allowed)),
+    };
+    let name = request.segment(0);
+    if name.starts_with('_') && request.segments.len() == 1 && endpoint == Endpoint::DatabaseInfo {
+        // `/_x` that nobody knows: only operators learn that it is not there.
+        if services.catalogue.find(name).is_err() {
+            permit(Need::Operate, &caller, None)?;
+        }
+    }
+    let below_database = !matches!(endpoint, Endpoint::CreateDatabase) && is_below_database(endpoint);
+    let database = below_database.then(|| services.catalogue.find(name)).transpose()?;
+    permit(need, &caller, database.as_ref().map(|database| &database.security))?;
+    let mut context = Context { services, settings, caller, request, database };
+    handlers::call(endpoint, &mut context).await
+}
+
+/// Whether the first segment of an endpoint's path is a database.
+fn is_below_database(endpoint: Endpoint) -> bool {
+    (endpoint as u8) >= (Endpoint::DatabaseInfo as u8)
+}
+
+fn method_of(request: &Request) -> String {
+    match request.method.as_str() {
+        "HEAD" => "GET".to_owned(),
+        "POST" => request.header("x-http-method-override").unwrap_or("POST").to_ascii_uppercase(),
+        other => other.to_owned(),
+    }
+}
+
+fn challenge(settings: &Settings, answer: Answer) -> Answer {
+    let configured = settings.www_authenticate.as_deref();
+    match configured.or_else(|| settings.require_valid_user.then_some("Basic realm=\"server\"")) {
+        Some(challenge) if answer.status == 401 => answer.header("www-authenticate", challenge),
+        _ => answer,
+    }
+}
+
+/// The client's own id if it is plain and short (CouchDB 3.5.2), else ten hex digits.
+fn request_id(sent: Option<&HeaderValue>) -> HeaderValue {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    match sent.filter(|sent| (1..=36).contains(&sent.len()) && sent.as_bytes().iter().all(plain)) {
+        Some(sent) => sent.clone(),
+        None => {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 24;
+            let digits = format!("{number:010x}");
+            HeaderValue::from_str(&digits).unwrap_or_else(|_| HeaderValue::from_static("0000000000"))
+        }
+    }
+}

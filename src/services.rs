@@ -1,0 +1,253 @@
+//! Builds every part once: store, catalogue, logins, settings, clock. What runs in the background is started here.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use crate::accounts::login::Logins;
+use crate::accounts::password::{Credential, PasswordPolicy};
+use crate::accounts::session_cookie::{CookieSettings, SameSite};
+use crate::clock::{Clock, random};
+use crate::config::{Config, Settings};
+use crate::documents::attachments::remove_unreferred;
+use crate::documents::databases::Catalogue;
+use crate::documents::error::DocumentResult;
+use crate::documents::tables::DatabaseRow;
+use crate::storage::{Family, Memory, Range, Read, StorageResult, Store};
+
+/// How often the clock's mark is kept and expired sessions are forgotten.
+const HOUSEKEEPING_SECONDS: u64 = 30;
+/// Databases that every CouchDB has.
+const SYSTEM_DATABASES: [&str; 2] = ["_users", "_replicator"];
+
+/// Everything a request may need.
+pub struct Services {
+    /// The store.
+    pub store: Store,
+    /// All databases.
+    pub catalogue: Catalogue,
+    /// Who is calling.
+    pub logins: Logins,
+    /// Time.
+    pub clock: Clock,
+    settings: RwLock<Arc<Settings>>,
+    texts: Mutex<BTreeMap<(String, String), String>>,
+    compacting: Mutex<BTreeMap<String, u64>>,
+}
+
+impl Services {
+    /// Opens the store and builds every part.
+    ///
+    /// # Errors
+    /// When the store cannot be opened, or an operator's password is none.
+    pub async fn open(config: &Config) -> anyhow::Result<Arc<Self>> {
+        let memory = Memory {
+            cache_bytes: config.cache_mib << 20,
+            write_buffer_bytes: config.write_buffer_mib << 20,
+        };
+        let store = Store::open(&config.data, memory, random::<16>)?;
+        remove_unreferred(&store).await?;
+        let operators = operators(config)?;
+        let open_server = operators.is_empty() && config.open;
+        let logins = Logins::open(&store, operators, open_server, random()).await?;
+        let mut texts = config.settings.clone();
+        texts.extend(kept_settings(&store)?);
+        let services = Arc::new(Self {
+            catalogue: Catalogue::open(&store)?,
+            clock: Clock::open(&store)?,
+            settings: RwLock::new(Arc::new(settings_from(&texts))),
+            texts: Mutex::new(texts),
+            compacting: Mutex::default(),
+            logins,
+            store,
+        });
+        for name in SYSTEM_DATABASES {
+            if services.catalogue.find(name).is_err() {
+                services.create_database(name).await?;
+            }
+        }
+        services.erase_deleted();
+        Ok(services)
+    }
+
+    /// The settings as they stand.
+    #[must_use]
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Every setting that has a value: what was set, and the defaults of those that exist.
+    #[must_use]
+    pub fn setting_texts(&self) -> BTreeMap<(String, String), String> {
+        let known = Settings::default().list().into_iter();
+        let mut all: BTreeMap<(String, String), String> =
+            known.map(|(section, key, value)| ((section.to_owned(), key.to_owned()), value)).collect();
+        all.extend(self.texts.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        all.retain(|_, value| !value.is_empty());
+        all
+    }
+
+    /// Changes a setting (`None`: back to its default) and keeps it.
+    ///
+    /// # Errors
+    /// `400` when a known setting cannot have this value.
+    pub async fn change_setting(&self, section: &str, key: &str, value: Option<String>) -> DocumentResult<()> {
+        if let Some(value) = &value {
+            let refused = |reason: String| settle_protocol::Error::bad_request(reason);
+            Settings::default().set(section, key, value).map_err(refused)?;
+        }
+        let stored = setting_key(section, key);
+        let kept = value.clone();
+        self.store
+            .write(move |batch| -> DocumentResult<()> {
+                match kept {
+                    Some(value) => batch.put_bytes(Family::Meta, stored, value.into_bytes()),
+                    None => batch.delete_bytes(Family::Meta, stored),
+                }
+                Ok(())
+            })
+            .await?;
+        let mut texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = (section.to_owned(), key.to_owned());
+        match value {
+            Some(value) => drop(texts.insert(place, value)),
+            None => drop(texts.remove(&place)),
+        }
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings_from(&texts));
+        Ok(())
+    }
+
+    /// The attributes of session cookies.
+    #[must_use]
+    pub fn cookies(&self) -> CookieSettings {
+        let settings = self.settings();
+        CookieSettings {
+            lifetime_seconds: settings.session_seconds,
+            persistent: settings.persistent_cookies,
+            secure: settings.secure_cookies,
+            domain: settings.cookie_domain.clone().filter(|domain| CookieSettings::is_valid_domain(domain)),
+            same_site: match settings.same_site.as_deref().map(str::to_ascii_lowercase).as_deref() {
+                Some("strict") => Some(SameSite::Strict),
+                Some("lax") => Some(SameSite::Lax),
+                Some("none") => Some(SameSite::None),
+                _ => None,
+            },
+        }
+    }
+
+    /// What a new password must be like.
+    #[must_use]
+    pub fn password_policy(&self) -> PasswordPolicy {
+        match self.settings().min_password_characters {
+            0 | 1 => PasswordPolicy::default(),
+            minimum_characters => PasswordPolicy { minimum_characters, ..PasswordPolicy::recommended() },
+        }
+    }
+
+    /// Makes a database with the defaults.
+    ///
+    /// # Errors
+    /// As [`Catalogue::create`].
+    pub async fn create_database(&self, name: &str) -> DocumentResult<()> {
+        let row = DatabaseRow {
+            id: 0,
+            uuid: random(),
+            created: self.clock.now(),
+            revs_limit: 1000,
+            purged_infos_limit: 1000,
+            scoped: false,
+            security: crate::accounts::security::Security::default().text().to_owned(),
+        };
+        self.catalogue.create(name, row).await
+    }
+
+    /// Erases deleted databases in the background.
+    pub fn erase_deleted(self: &Arc<Self>) {
+        let services = Arc::clone(self);
+        tokio::task::spawn_blocking(move || {
+            let runtime = tokio::runtime::Handle::current();
+            if let Err(error) = services.catalogue.erase_deleted(&runtime) {
+                tracing::warn!(%error, "rows of a deleted database could not be erased yet");
+            }
+        });
+    }
+
+    /// Compacts a database in the background; once at a time.
+    pub fn compact(self: &Arc<Self>, name: &str) {
+        let started = self.clock.now();
+        let mut compacting = self.compacting.lock().unwrap_or_else(PoisonError::into_inner);
+        if compacting.insert(name.to_owned(), started).is_some() {
+            return;
+        }
+        drop(compacting);
+        let (services, name) = (Arc::clone(self), name.to_owned());
+        tokio::spawn(async move {
+            if let Ok(database) = services.catalogue.find(&name)
+                && let Err(error) = crate::documents::maintenance::compact(&services.store, &database).await
+            {
+                tracing::warn!(%error, database = name, "compaction did not finish");
+            }
+            services.compacting.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+        });
+    }
+
+    /// Databases that are being compacted, and since when.
+    #[must_use]
+    pub fn compactions(&self) -> BTreeMap<String, u64> {
+        self.compacting.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Runs until the server stops: keeps the clock's mark, forgets expired sessions.
+    pub async fn keep_house(self: Arc<Self>) {
+        loop {
+            self.clock.keep(&self.store);
+            if let Err(error) = self.logins.forget_expired(self.clock.now()).await {
+                tracing::warn!(%error, "expired sessions could not be forgotten");
+            }
+            tokio::time::sleep(Duration::from_secs(HOUSEKEEPING_SECONDS)).await;
+        }
+    }
+}
+
+fn operators(config: &Config) -> anyhow::Result<HashMap<String, Credential>> {
+    let mut operators = HashMap::new();
+    for (name, password) in &config.admins {
+        let hashed = Credential::is_stored_text(password).then(|| Credential::from_text(password));
+        let credential = match hashed {
+            Some(Some(credential)) => credential,
+            Some(None) => anyhow::bail!("the hash of administrator {name} is of a kind that cannot be verified"),
+            None => Credential::hash(password, random()).map_err(|error| anyhow::anyhow!("{error}"))?,
+        };
+        operators.insert(name.clone(), credential);
+    }
+    Ok(operators)
+}
+
+const META_SETTING: &[u8] = b"setting/";
+
+fn setting_key(section: &str, key: &str) -> Vec<u8> {
+    [META_SETTING, section.as_bytes(), b"\0", key.as_bytes()].concat()
+}
+
+fn kept_settings(store: &Store) -> StorageResult<BTreeMap<(String, String), String>> {
+    let mut kept = BTreeMap::new();
+    store.snapshot().scan(Family::Meta, &Range::prefix(META_SETTING), &mut |key, value| {
+        let name = String::from_utf8_lossy(key.get(META_SETTING.len()..).unwrap_or_default()).into_owned();
+        if let Some((section, key)) = name.split_once('\0') {
+            kept.insert((section.to_owned(), key.to_owned()), String::from_utf8_lossy(value).into_owned());
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(kept)
+}
+
+fn settings_from(texts: &BTreeMap<(String, String), String>) -> Settings {
+    let mut settings = Settings::default();
+    for ((section, key), value) in texts {
+        if let Err(problem) = settings.set(section, key, value) {
+            tracing::warn!("{problem}; the default is used");
+        }
+    }
+    settings
+}
