@@ -26,6 +26,8 @@ pub enum Content {
         length: Option<u64>,
         /// The part is gzip-coded.
         gzip: bool,
+        /// The MD5 that the client promised, of the bytes as sent.
+        md5: Option<[u8; 16]>,
     },
 }
 
@@ -167,6 +169,7 @@ struct Members<'a> {
     stub: bool,
     follows: bool,
     data: Option<RawString<'a>>,
+    digest: Option<String>,
 }
 
 fn read_attachment(name: String, scanner: &mut Scanner<'_>) -> Result<IncomingAttachment> {
@@ -178,6 +181,7 @@ fn read_attachment(name: String, scanner: &mut Scanner<'_>) -> Result<IncomingAt
             "data" if is_string => members.data = Some(scanner.string()?),
             "data" => return Err(invalid()),
             "content_type" if is_string => members.content_type = Some(scanner.string()?.decode().into_owned()),
+            "digest" if is_string => members.digest = Some(scanner.string()?.decode().into_owned()),
             "encoding" => members.gzip = scanner.value()? == "\"gzip\"",
             "stub" => members.stub = scanner.value()? == "true",
             "follows" => members.follows = scanner.value()? == "true",
@@ -193,13 +197,19 @@ fn read_attachment(name: String, scanner: &mut Scanner<'_>) -> Result<IncomingAt
     let content = match members {
         Members { stub: true, .. } => Content::Stub,
         Members { follows: true, gzip, .. } => {
-            Content::Follows { length: if gzip { members.encoded_length } else { members.length }, gzip }
+            let length = if gzip { members.encoded_length } else { members.length };
+            Content::Follows { length, gzip, md5: members.digest.as_deref().and_then(parse_digest) }
         }
         Members { data: Some(data), .. } => Content::Inline(decode_base64(&data.decode()).ok_or_else(invalid)?),
         _ => return Err(invalid()),
     };
     let content_type = members.content_type.unwrap_or_else(|| DEFAULT_CONTENT_TYPE.to_owned());
     Ok(IncomingAttachment { content_type, revpos: members.revpos, content, name })
+}
+
+/// The bytes of `md5-BASE64`.
+fn parse_digest(digest: &str) -> Option<[u8; 16]> {
+    BASE64.decode(digest.strip_prefix("md5-")?).ok()?.try_into().ok()
 }
 
 /// Base64 with padding; line breaks and blanks inside are allowed, as CouchDB's decoder allows them.
@@ -228,8 +238,8 @@ mod tests {
         .expect("valid");
         assert_eq!(list[0].content, Content::Inline(b"hello".to_vec()));
         assert_eq!((list[1].revpos, &list[1].content), (Some(3), &Content::Stub));
-        assert_eq!(list[2].content, Content::Follows { length: Some(7), gzip: false });
-        assert_eq!(list[3].content, Content::Follows { length: Some(5), gzip: true });
+        assert_eq!(list[2].content, Content::Follows { length: Some(7), gzip: false, md5: None });
+        assert_eq!(list[3].content, Content::Follows { length: Some(5), gzip: true, md5: None });
         assert_eq!(list[3].content_type, DEFAULT_CONTENT_TYPE);
     }
 

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`raw_json`] | one pass over JSON text: checks it, hands out slices, builds nothing |
 //! | [`document`], [`attachment`] | a document: `_` members understood, the rest the client's own text |
+//! | [`design_document`] | what a design document must look like |
 //! | [`document_id`] | what ids and database names are legal |
 //! | [`revision`], [`revision_tree`] | revision ids, and the tree with its laws |
 //! | [`bulk`], [`listing`], [`query`] | request shapes |
@@ -21,6 +22,7 @@ pub mod bulk;
 pub mod changes;
 pub mod checkpoint;
 pub mod collation;
+pub mod design_document;
 pub mod document;
 pub mod document_id;
 pub mod error;

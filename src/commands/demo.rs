@@ -219,6 +219,8 @@ impl Server {
             .arg("--data")
             .arg(data)
             .args(["--listen", &listen.to_string(), "--admin", &format!("{NAME}:{password}")])
+            .env_remove("SETTLE_CONFIG")
+            .env_remove("SETTLE_ADMIN_PARTY")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(File::create(log).with_context(|| format!("cannot write {}", log.display()))?)

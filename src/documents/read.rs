@@ -67,8 +67,26 @@ impl Include {
 
     /// Whether the answer depends on more than the revision, so that it has no `ETag` (§1.1 row 17).
     #[must_use]
-    pub fn beyond_revision(&self) -> bool {
-        self.revisions_info || self.conflicts || self.deleted_conflicts || self.local_seq
+    pub fn shows_more_than_revision(&self, found: &Found) -> bool {
+        let leaves = found.row.tree.leaves();
+        let others = |deleted: bool| leaves.iter().skip(1).any(|leaf| leaf.deleted == deleted);
+        let conflicts = (self.conflicts && others(false)) || (self.deleted_conflicts && others(true));
+        self.revisions_info || self.local_seq || conflicts
+    }
+
+    /// For a revision asked for by name: what concerns the whole document is left out, as CouchDB does.
+    #[must_use]
+    pub fn of_named_revision(self) -> Self {
+        Self { revisions: self.revisions, attachments: self.attachments, ..Self::default() }
+    }
+
+    /// A multipart answer of open revisions brings attachments along unless `atts_since` holds them back.
+    #[must_use]
+    pub fn with_attachments(self) -> Self {
+        match self.attachments {
+            AttachmentBytes::Stubs => Self { attachments: AttachmentBytes::Since(Vec::new()), ..self },
+            AttachmentBytes::Since(_) => self,
+        }
     }
 }
 
@@ -289,7 +307,8 @@ pub fn open_revisions(
     let row = document(reader, database, id)?;
     let Some(asked) = asked else {
         let row = row.ok_or_else(Error::missing)?;
-        let nodes = row.tree.leaves();
+        let mut nodes = row.tree.leaves();
+        nodes.sort_by(|a, b| a.revision.cmp(&b.revision));
         return read_nodes(reader, database, id, &row, &nodes);
     };
     let row = row.unwrap_or_default();

@@ -243,15 +243,32 @@ impl<'b, 'a> Writing<'b, 'a> {
     }
 
     /// §2.5: `None` when the revision was there already.
-    fn replicate(&self, write: &Write, row: &mut DocumentRow, path: &[Revision]) -> DocumentResult<Option<Body>> {
+    fn replicate(&mut self, write: &Write, row: &mut DocumentRow, path: &[Revision]) -> DocumentResult<Option<Body>> {
         let newest = path.first().ok_or_else(|| Error::bad_request("a revision has no history"))?;
         if row.tree.find(newest).is_some_and(|node| node.stored) {
+            self.learn_ancestors(&write.id, row, path)?;
             return Ok(None);
         }
         let before = self.stub_source(write, row, &path[1..])?;
         let attachments = resolve(write, newest.generation, before.as_ref(), false)?;
         row.tree.merge(path, write.deleted);
         Ok(Some(Body { attachments, text: write.body.clone() }))
+    }
+
+    /// A known revision may come with more of its history than is stored: nothing anybody follows changes by that.
+    fn learn_ancestors(&mut self, id: &str, row: &mut DocumentRow, path: &[Revision]) -> StorageResult<()> {
+        let known = row.tree.nodes().len();
+        if path.len() <= row.tree.path(&path[0]).len() {
+            return Ok(());
+        }
+        row.tree.merge(path, false);
+        for cut in row.tree.stem(self.revs_limit) {
+            self.drop_body(id, row, &cut)?;
+        }
+        if row.tree.nodes().len() != known {
+            self.rewrite(id, row);
+        }
+        Ok(())
     }
 
     /// The body that stubs point to (§5.3): that of the nearest of these ancestors that has one.
@@ -309,7 +326,7 @@ impl<'b, 'a> Writing<'b, 'a> {
     ) -> DocumentResult<Revision> {
         let row = self.document(id)?;
         let body = match (&row, &base) {
-            (None, _) if attachment.is_none() => return Err(Error::missing().into()),
+            (None, None) if attachment.is_none() => return Err(Error::missing().into()),
             (None, None) => Body::default(),
             (None, Some(_)) => return Err(Error::new(ErrorKind::MissingRevision, "missing_rev").into()),
             (Some(row), None) if row.tree.is_deleted() && attachment.is_some() => Body::default(),

@@ -80,6 +80,7 @@ pub enum Endpoint {
     UnknownUnderDatabase,
     ReadDocument,
     WriteDocument,
+    FormUpload,
     DeleteDocument,
     CopyDocument,
     ReadAttachment,
@@ -182,6 +183,7 @@ routes! {
     WriteDesignAttachment "PUT,DELETE"   [Db, Lit("_design"), Name, Rest]                Manage;
     ReadDocument          "GET"          [Db, Id]                                        Pull;
     WriteDocument         "PUT"          [Db, Id]                                        Edit;
+    FormUpload            "POST"         [Db, Id]                                        Edit;
     DeleteDocument        "DELETE"       [Db, Id]                                        Edit;
     CopyDocument          "COPY"         [Db, Id]                                        Edit;
     ReadAttachment        "GET"          [Db, Id, Rest]                                  Pull;
@@ -234,13 +236,38 @@ pub fn find(method: &str, segments: &[String]) -> Found {
         shape = Some(route.shape);
         allowed.extend(route.methods.split(','));
     }
-    // CouchDB's order: GET,HEAD first, then the others as they come.
+    if let Some(fixed) = shape.and_then(couchdb_names) {
+        return Found::WrongMethod(fixed.to_owned());
+    }
     let mut names: Vec<&str> = Vec::new();
     if allowed.contains(&"GET") {
         names.extend(["GET", "HEAD"]);
     }
     names.extend(allowed.into_iter().filter(|name| *name != "GET"));
     Found::WrongMethod(names.join(","))
+}
+
+/// Where CouchDB names methods in an order, or a number, of its own (recordings `methods`).
+fn couchdb_names(shape: &[Part]) -> Option<&'static str> {
+    match shape {
+        [Db] => Some("DELETE,GET,HEAD,POST"),
+        [Db, Id] | [Db, Lit("_design" | "_local"), Name] => Some("DELETE,GET,HEAD,POST,PUT,COPY"),
+        [Db, Id, Rest] | [Db, Lit("_design"), Name, Rest] => Some("DELETE,GET,HEAD,PUT"),
+        [Lit("_uuids")] => Some("GET"),
+        _ => None,
+    }
+}
+
+/// Listings and feeds: in `_users` they are for administrators, whoever else is a member.
+#[must_use]
+pub fn is_listing(endpoint: Endpoint) -> bool {
+    use Endpoint::{
+        AllDocs, AllDocsQueries, Changes, DesignDocs, DesignDocsQueries, LocalDocs, LocalDocsQueries,
+    };
+    matches!(
+        endpoint,
+        AllDocs | AllDocsQueries | Changes | DesignDocs | DesignDocsQueries | LocalDocs | LocalDocsQueries
+    )
 }
 
 /// Every line of the table: methods, shape, need. For the golden list in the tests.

@@ -65,7 +65,8 @@ pub async fn serve(listener: Listener, services: Arc<Services>, mut stop: watch:
         tokio::spawn(async move {
             let _permit = permit;
             let service = service_fn(move |request| {
-                let answered = answer(Arc::clone(&services), request, peer.ip());
+                // Boxed, so that an idle connection does not keep the room of the largest handler.
+                let answered = Box::pin(answer(Arc::clone(&services), request, peer.ip()));
                 async move { Ok::<_, std::convert::Infallible>(answered.await) }
             });
             let connection = http1::Builder::new()

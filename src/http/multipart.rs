@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use settle_protocol::attachment::Content;
+use settle_protocol::attachment::{Content, RunningMd5};
 use settle_protocol::document::IncomingDocument;
 use settle_protocol::multipart::{Decoder, Event, boundary_of};
 use settle_protocol::{Error, ErrorKind};
@@ -89,8 +89,9 @@ pub(crate) async fn read_document(
         let source = match attachment.content {
             Content::Inline(bytes) => Source::Arrived(ArrivedBytes::in_memory(bytes)),
             Content::Stub => Source::Stub,
-            Content::Follows { length, gzip } => {
-                Source::Arrived(read_part(&mut parts, &attachment.name, length, gzip, limits, store).await?)
+            Content::Follows { length, gzip, md5 } => {
+                let promised = Promised { length, gzip, md5 };
+                Source::Arrived(read_part(&mut parts, &attachment.name, promised, limits, store).await?)
             }
         };
         attachments.push(WriteAttachment {
@@ -123,15 +124,24 @@ async fn read_first_part(parts: &mut Parts, limits: Limits) -> Result<Vec<u8>, H
     }
 }
 
+/// What the document says about a part.
+#[derive(Debug, Clone, Copy)]
+struct Promised {
+    length: Option<u64>,
+    gzip: bool,
+    md5: Option<[u8; 16]>,
+}
+
 async fn read_part(
     parts: &mut Parts,
     name: &str,
-    expected: Option<u64>,
-    gzip: bool,
+    promised: Promised,
     limits: Limits,
     store: &Store,
 ) -> Result<ArrivedBytes, HttpError> {
-    let mut sink = Sink::new(store, gzip, limits.attachment_bytes, name);
+    let mut sink = Sink::new(store, promised.gzip, limits.attachment_bytes, name);
+    let mut digest = RunningMd5::default();
+    let expected = promised.length;
     let mut arrived = 0;
     let mut started = false;
     loop {
@@ -142,6 +152,7 @@ async fn read_part(
                 if expected.is_some_and(|expected| arrived > expected) {
                     return Err(Error::bad_request("attachment longer than expected").into());
                 }
+                digest.update(&data);
                 sink.push(&data)?;
             }
             Event::PartEnd => break,
@@ -153,6 +164,9 @@ async fn read_part(
     }
     if expected.is_some_and(|expected| arrived < expected) {
         return Err(Error::bad_request("attachment shorter than expected").into());
+    }
+    if promised.md5.is_some_and(|md5| md5 != digest.finish()) {
+        return Err(Error::bad_request(format!("The digest of attachment {name} is not that of its bytes.")).into());
     }
     sink.finish().await
 }

@@ -9,7 +9,7 @@ use hyper::header::{HeaderName, HeaderValue, SERVER, SET_COOKIE};
 use settle_protocol::{Error, ErrorKind};
 
 use super::cors;
-use super::endpoint::{Endpoint, Found, find};
+use super::endpoint::{Endpoint, Found, find, is_listing};
 use super::error::HttpError;
 use super::handlers;
 use super::request::Request;
@@ -20,6 +20,7 @@ use crate::accounts::error::AccountError;
 use crate::accounts::login::Credentials;
 use crate::config::Settings;
 use crate::documents::databases::Database;
+use crate::documents::users::USERS;
 use crate::services::Services;
 
 /// What the `Server` header says. Clients that look for a kind of server must not take this for a Sync Gateway.
@@ -151,6 +152,11 @@ async fn handle(
     }
     let below_database = !matches!(endpoint, Endpoint::CreateDatabase) && is_below_database(endpoint);
     let database = below_database.then(|| services.catalogue.find(name)).transpose()?;
+    if let Some(database) = database.as_ref().filter(|database| database.name == USERS && is_listing(endpoint))
+        && !database.security.is_admin(caller.name.as_deref(), &caller.roles)
+    {
+        return Err(AccountError::not_server_admin().into());
+    }
     permit(need, &caller, database.as_ref().map(|database| &database.security))?;
     let mut context = Context { services, settings, caller, request, database };
     handlers::call(endpoint, &mut context).await

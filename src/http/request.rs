@@ -26,7 +26,8 @@ impl Request {
     /// Decodes path and query.
     pub(crate) fn new(request: hyper::Request<Incoming>, network: IpAddr) -> Result<Self, Error> {
         let (parts, body) = request.into_parts();
-        let segments = segments_of(parts.uri.path())?;
+        let reads = matches!(parts.method.as_str(), "GET" | "HEAD");
+        let segments = segments_of(parts.uri.path(), reads)?;
         let query = query_of(parts.uri.query().unwrap_or_default())?;
         Ok(Self {
             method: parts.method,
@@ -161,17 +162,20 @@ pub(crate) fn decode(text: &str) -> Result<String, Error> {
     String::from_utf8(decoded).map_err(|_| Error::new(ErrorKind::IllegalDocumentId, "Document id must be valid UTF-8"))
 }
 
-fn segments_of(path: &str) -> Result<Vec<String>, Error> {
+fn segments_of(path: &str, reads: bool) -> Result<Vec<String>, Error> {
     let path = path.strip_prefix('/').unwrap_or(path);
     let path = path.strip_suffix('/').unwrap_or(path);
     if path.is_empty() {
         return Ok(Vec::new());
     }
     let mut segments = path.split('/').map(decode).collect::<Result<Vec<_>, _>>()?;
-    // `_local%2Fx` is the same as `_local/x`; `_design%2Fx` is answered with a redirect by its handler.
-    if let Some(name) = segments.get(1).and_then(|segment| segment.strip_prefix("_local/")).map(str::to_owned) {
-        "_local".clone_into(&mut segments[1]);
-        segments.insert(2, name);
+    // `_local%2Fx` is the same as `_local/x`, and `_design%2Fx` as `_design/x`; reading the latter is redirected.
+    for kind in if reads { &["_local"][..] } else { &["_local", "_design"] } {
+        let name = segments.get(1).and_then(|segment| segment.strip_prefix(kind)?.strip_prefix('/'));
+        if let Some(name) = name.map(str::to_owned) {
+            (*kind).clone_into(&mut segments[1]);
+            segments.insert(2, name);
+        }
     }
     Ok(segments)
 }
@@ -192,16 +196,17 @@ mod tests {
 
     #[test]
     fn paths() {
-        let segments = |path| segments_of(path).expect("valid");
+        let segments = |path| segments_of(path, true).expect("valid");
         assert_eq!(segments("/db/"), ["db"]);
         assert_eq!(segments("/"), [""; 0]);
         assert_eq!(segments("/a%2Fb/x+y/%2B"), ["a/b", "x y", "+"]);
         assert_eq!(segments("/db/_local%2Fx"), ["db", "_local", "x"]);
         assert_eq!(segments("/db/_design%2Fx"), ["db", "_design/x"]);
+        assert_eq!(segments_of("/db/_design%2Fx", false).expect("valid"), ["db", "_design", "x"]);
         for bad in ["/db/%", "/db/%4", "/db/%zz"] {
-            assert_eq!(segments_of(bad).map_err(|e| e.reason().to_owned()), Err("invalid_url_encoding".to_owned()));
+            assert_eq!(segments_of(bad, true).map_err(|e| e.reason().to_owned()), Err("invalid_url_encoding".to_owned()));
         }
-        assert!(segments_of("/db/%ff").is_err());
+        assert!(segments_of("/db/%ff", true).is_err());
     }
 
     #[test]

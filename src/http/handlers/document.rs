@@ -1,6 +1,7 @@
 //! One document: read, write, delete, copy; open revisions; multipart both ways.
 
 use settle_protocol::attachment::{Attachment, Content};
+use settle_protocol::design_document::check_design_document;
 use settle_protocol::document::IncomingDocument;
 use settle_protocol::document_id::{IdKind, check_document_id};
 use settle_protocol::multipart::{Boundary, Encoder, PartHead};
@@ -94,13 +95,16 @@ pub(super) async fn read(context: &mut Context) -> Handled {
     let (id, _) = document_id(context);
     check_document_id(&id, usize::MAX)?;
     guard_read(context, &id)?;
-    let include = Include::from_query(&context.request.query)?;
+    let mut include = Include::from_query(&context.request.query)?;
     let open = context.request.query.get("open_revs").filter(|list| *list != "[]").map(str::to_owned);
     if let Some(open) = open {
         return read_open(context, &id, &open, &include);
     }
     let query = &context.request.query;
     let revision = query.get("rev").map(Revision::parse).transpose()?;
+    if revision.is_some() {
+        include = include.of_named_revision();
+    }
     let wanted = match (revision, query.flag("latest")) {
         (Some(revision), true) => Wanted::Latest(revision),
         (Some(revision), false) => Wanted::Revision(revision),
@@ -113,7 +117,7 @@ pub(super) async fn read(context: &mut Context) -> Handled {
     let mut found = find(&snapshot, database, &id, &wanted)?;
     show(context, &mut found);
     let tag = tag_of(&found.revision);
-    let tagged = !include.beyond_revision();
+    let tagged = !include.shows_more_than_revision(&found);
     if tagged && matches_tag(context.request.header("if-none-match"), &tag) {
         return Ok(Answer::not_modified(&tag));
     }
@@ -137,6 +141,8 @@ pub(super) async fn read(context: &mut Context) -> Handled {
 }
 
 fn read_open(context: &Context, id: &str, open: &str, include: &Include) -> Handled {
+    let mixed = accepts(context.request.header("accept"), "multipart", "mixed");
+    let include = &if mixed { include.clone().with_attachments() } else { include.clone() };
     let asked = match open {
         "all" => None,
         _ => context.request.query.revisions("open_revs")?,
@@ -152,7 +158,7 @@ fn read_open(context: &Context, id: &str, open: &str, include: &Include) -> Hand
         }
     }
     let mut out = Output::default();
-    if !accepts(context.request.header("accept"), "multipart", "mixed") {
+    if !mixed {
         out.text.push(b'[');
         for (at, revision) in opened.iter().enumerate() {
             if at > 0 {
@@ -248,7 +254,7 @@ pub(super) async fn post(context: &mut Context) -> Handled {
     context.request.require_json()?;
     let body = context.request.read_body(context.settings.max_request_bytes).await?;
     let mut document = IncomingDocument::parse(&body)?;
-    check_size(context, &document, "")?;
+    check_size(context, &document, document.id.as_deref().unwrap_or_default())?;
     let id = document.id.take().unwrap_or_else(|| uuid::Uuid::new_v4().simple().to_string());
     if check_document_id(&id, context.settings.max_document_id_bytes)? == IdKind::Local {
         let sent = document.revision.map(|revision| revision.to_string());
@@ -265,8 +271,12 @@ async fn store(
     parts: Option<Vec<WriteAttachment>>,
 ) -> Handled {
     let deleted = document.deleted;
+    let new_edits = context.request.query.get("new_edits") != Some("false");
+    if new_edits && id.starts_with("_design/") && !deleted {
+        check_design_document(&document.body)?;
+    }
     let named = named_revision(context, document.revision.take())?;
-    let mode = if context.request.query.get("new_edits") == Some("false") {
+    let mode = if !new_edits {
         document.revision = named;
         Mode::Replicated { path: document.replicated_path()? }
     } else {
@@ -277,13 +287,20 @@ async fn store(
         Some(parts) => write_of(id.clone(), mode, document, parts),
         None => Write::new(id.clone(), mode, document)?,
     };
-    let revision = commit(context, write).await?;
+    let written = commit(context, write).await;
     if context.request.query.get("batch") == Some("ok") {
+        // Durable all the same; only a conflict is not told, as in CouchDB.
+        if let Err(error) = written.as_ref()
+            && error.status != 409
+        {
+            return Err(error.clone());
+        }
         let mut text = b"{\"ok\":true,\"id\":".to_vec();
         settle_protocol::raw_json::write_string(&mut text, &id);
         text.push(b'}');
         return Ok(Answer::json(202, text));
     }
+    let revision = written?;
     // CouchDB answers 200 to a deletion by PUT (trap T17).
     let status = if deleted { 200 } else { 201 };
     let answer = Answer::written(status, &id, &revision.to_string()).etag(&tag_of(&revision));

@@ -7,7 +7,6 @@ use settle_protocol::listing::ListingOptions;
 use super::database::object_or_empty;
 use super::document::location;
 use super::pull::queries_of;
-use super::users::guard_listing;
 use super::{Handled, server::hex};
 use crate::documents::error::DocumentError;
 use crate::documents::local;
@@ -36,6 +35,9 @@ pub(super) fn read(context: &Context) -> Handled {
 
 /// `PUT /db/_local/ID`: never a conflict.
 pub(super) async fn write(context: &mut Context) -> Handled {
+    if context.request.method == "POST" {
+        return Err(Error::bad_request("Use PUT to write a _local document.").into());
+    }
     let body = context.request.read_body(context.settings.max_request_bytes.min(64 << 20)).await?;
     let mut document = IncomingDocument::parse(&body)?;
     if document.deleted {
@@ -73,7 +75,6 @@ pub(super) async fn delete(context: &mut Context) -> Handled {
 
 /// `GET` and `POST /db/_local_docs`.
 pub(super) async fn list(context: &mut Context) -> Handled {
-    guard_listing(context)?;
     let mut options = ListingOptions::from_query(&context.request.query)?;
     if context.request.method == "POST" {
         context.request.require_json()?;
@@ -89,7 +90,6 @@ fn text_of(context: &Context, options: &ListingOptions) -> Result<Vec<u8>, crate
 
 /// `POST /db/_local_docs/queries`.
 pub(super) async fn list_queries(context: &mut Context) -> Handled {
-    guard_listing(context)?;
     context.request.require_json()?;
     let body = object_or_empty(context).await?;
     let mut text = b"{\"results\":[".to_vec();

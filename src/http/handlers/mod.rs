@@ -75,6 +75,7 @@ pub(crate) async fn call(endpoint: Endpoint, context: &mut Context) -> Handled {
         Endpoint::LocalAttachment => Err(Error::bad_request("_local documents do not accept attachments.").into()),
         Endpoint::ReadDocument | Endpoint::ReadDesign => document::read(context).await,
         Endpoint::WriteDocument | Endpoint::WriteDesign => document::write(context).await,
+        Endpoint::FormUpload => Err(Error::bad_request("Referer header required.").into()),
         Endpoint::DeleteDocument | Endpoint::DeleteDesign => document::delete(context).await,
         Endpoint::CopyDocument | Endpoint::CopyDesign => document::copy(context).await,
         Endpoint::ReadAttachment | Endpoint::ReadDesignAttachment => attachment::read(context),

@@ -14,7 +14,7 @@ use settle_protocol::raw_json::write_string;
 use settle_protocol::{Error, ErrorKind};
 
 use super::database::object_or_empty;
-use super::users::{guard_listing, guard_read, show};
+use super::users::{guard_read, show};
 use super::{Handled, document};
 use crate::documents::changes::Changes;
 use crate::documents::listing::{Extent, Listing};
@@ -28,7 +28,6 @@ use crate::storage::{Snapshot, StorageError, Store};
 
 /// `GET` and `POST /db/_changes`.
 pub(super) async fn changes(context: &mut Context) -> Handled {
-    guard_listing(context)?;
     let body = match context.request.method.as_str() {
         "POST" => {
             context.request.require_json()?;
@@ -62,7 +61,6 @@ pub(super) async fn changes(context: &mut Context) -> Handled {
 
 /// `GET` and `POST /db/_all_docs`, `_design_docs`.
 pub(super) async fn listing(context: &mut Context, extent: Extent) -> Handled {
-    guard_listing(context)?;
     let mut options = ListingOptions::from_query(&context.request.query)?;
     if context.request.method == "POST" {
         context.request.require_json()?;
@@ -75,7 +73,6 @@ pub(super) async fn listing(context: &mut Context, extent: Extent) -> Handled {
 
 /// `POST /db/_all_docs/queries`, `_design_docs/queries`.
 pub(super) async fn listing_queries(context: &mut Context, extent: Extent) -> Handled {
-    guard_listing(context)?;
     context.request.require_json()?;
     let body = object_or_empty(context).await?;
     let store = context.services.store.clone();

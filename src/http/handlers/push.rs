@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use settle_protocol::bulk::{BulkDocs, parse_revisions_by_id};
+use settle_protocol::design_document::check_design_document;
 use settle_protocol::document::IncomingDocument;
 use settle_protocol::document_id::{IdKind, check_document_id};
 use settle_protocol::raw_json::write_string;
@@ -48,6 +49,16 @@ pub(super) async fn missing_revs(context: &mut Context) -> Handled {
     Ok(Answer::json(200, text))
 }
 
+/// `417` with a row per document, as CouchDB answers.
+fn all_or_nothing(request: &BulkDocs) -> Answer {
+    let row = |document: &IncomingDocument| {
+        let revision = document.revision.as_ref().map_or_else(|| "0-".to_owned(), ToString::to_string);
+        let reason = "all_or_nothing is not supported";
+        serde_json::json!({"id": document.id, "rev": revision, "error": "not_implemented", "reason": reason})
+    };
+    Answer::json(417, serde_json::Value::Array(request.documents.iter().map(row).collect()).to_string())
+}
+
 /// What happened to one document of a batch.
 enum Row {
     Written { id: String, revision: String },
@@ -73,7 +84,7 @@ pub(super) async fn bulk_docs(context: &mut Context) -> Handled {
     };
     let new_edits = request.new_edits;
     if request.all_or_nothing {
-        return Err(Error::new(ErrorKind::ExpectationFailed, "all_or_nothing is not supported").into());
+        return Ok(all_or_nothing(&request));
     }
     let mut entries = Vec::with_capacity(request.documents.len());
     for document in request.documents {
@@ -129,6 +140,12 @@ fn entry_of(context: &Context, mut document: IncomingDocument, new_edits: bool) 
     let sent = document.revision.clone();
     if let Err(error) = guard_design(context, &id) {
         return Ok(Entry::Refused { id, revision: sent.filter(|_| !new_edits), error });
+    }
+    if new_edits
+        && kind == IdKind::Design
+        && let Err(error) = check_design_document(&document.body)
+    {
+        return Ok(Entry::Refused { id, revision: None, error });
     }
     let mode = if new_edits {
         let claimed = document.history.as_ref().map(|history| history.path()).transpose().unwrap_or_default();

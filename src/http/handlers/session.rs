@@ -62,7 +62,7 @@ async fn read_form(context: &mut Context) -> Result<Form, Error> {
             Box::new(move |name| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone()))
         }
         _ => {
-            let reason = "Content-Type must be application/x-www-form-urlencoded or application/json";
+            let reason = "Content-Type must be 'application/x-www-form-urlencoded' or 'application/json'";
             return Err(Error::new(ErrorKind::BadContentType, reason));
         }
     };
@@ -73,6 +73,10 @@ async fn read_form(context: &mut Context) -> Result<Form, Error> {
 
 /// `POST /_session`.
 pub(super) async fn log_in(context: &mut Context) -> Handled {
+    let elsewhere = |next: &&str| !next.starts_with('/') || next.starts_with("//");
+    if context.request.query.get("next").filter(elsewhere).is_some() {
+        return Err(Error::bad_request("path must begin with a /.").into());
+    }
     let form = read_form(context).await?;
     let services = &context.services;
     let (cookies, now) = (services.cookies(), services.clock.now());
@@ -101,10 +105,8 @@ pub(super) async fn log_in(context: &mut Context) -> Handled {
     }
     let body = json!({"ok": true, "name": logged_in.name, "roles": logged_in.roles});
     let answer = match context.request.query.get("next") {
-        Some(next) if next.starts_with('/') && !next.starts_with("//") => {
-            Answer::json(302, body.to_string()).location(&format!("{}{next}", context.base()))
-        }
-        _ => Answer::json(200, body.to_string()),
+        Some(next) => Answer::json(302, body.to_string()).location(&format!("{}{next}", context.base())),
+        None => Answer::json(200, body.to_string()),
     };
     Ok(answer.header("set-cookie", &logged_in.cookie))
 }

@@ -16,14 +16,6 @@ fn is_users(context: &Context) -> bool {
     context.database.as_ref().is_some_and(|database| database.name == USERS)
 }
 
-/// Lists and feeds of `_users` are for its administrators.
-pub(super) fn guard_listing(context: &Context) -> Result<(), HttpError> {
-    if is_users(context) && !context.is_database_admin() {
-        return Err(AccountError::not_server_admin().into());
-    }
-    Ok(())
-}
-
 /// Whether a document of `_users` may be read; of other databases, always.
 pub(super) fn guard_read(context: &Context, id: &str) -> Result<(), AccountError> {
     match is_users(context) {
