@@ -326,7 +326,7 @@ fn functions<'a>(lines: &[&'a str]) -> Vec<(usize, &'a str, usize)> {
                 rest == "}" || (rest.starts_with(')') && rest.ends_with(';'))
             }
         };
-        let length = lines[at + 1..].iter().take_while(|next| !ends(&next)).count() + 2;
+        let length = lines[at + 1..].iter().take_while(|next| !ends(next)).count() + 2;
         found.push((at + 1, *line, length));
     }
     found

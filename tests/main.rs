@@ -3,5 +3,8 @@
 //! Each module is a subject; `support` holds what they share. A second test binary would link RocksDB a second time,
 //! so there is none.
 
+mod architecture;
+mod clients;
+mod durability;
 mod recordings;
 mod support;

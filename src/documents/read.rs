@@ -240,9 +240,9 @@ fn revisions_info(
         let key = BODIES.key(&BodyKey::new(database, row.cluster, id, &node.revision));
         let available = node.stored && matches!(reader.get_bytes(BODIES.family(), &key), Ok(Some(_)));
         let status = match (node.deleted, available) {
-            (true, _) => "deleted",
+            (true, true) => "deleted",
             (false, true) => "available",
-            (false, false) => "missing",
+            (_, false) => "missing",
         };
         out.extend_from_slice(if at > 0 { b",{\"rev\":\"" } else { b"{\"rev\":\"" });
         write_revision_text(&mut out, &node.revision);

@@ -174,7 +174,7 @@ pub(crate) fn matches_tag(if_none_match: Option<&str>, tag: &str) -> bool {
     let Some(list) = if_none_match else { return false };
     list.split(',').map(str::trim).any(|one| {
         let one = one.strip_prefix("W/").unwrap_or(one);
-        one.trim_matches('"') == tag
+        one.strip_prefix('"').and_then(|one| one.strip_suffix('"')) == Some(tag)
     })
 }
 
