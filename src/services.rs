@@ -34,6 +34,7 @@ pub struct Services {
     settings: RwLock<Arc<Settings>>,
     texts: Mutex<BTreeMap<(String, String), String>>,
     compacting: Mutex<BTreeMap<String, u64>>,
+    erasing: Mutex<()>,
 }
 
 impl Services {
@@ -59,6 +60,7 @@ impl Services {
             settings: RwLock::new(Arc::new(settings_from(&texts))),
             texts: Mutex::new(texts),
             compacting: Mutex::default(),
+            erasing: Mutex::default(),
             logins,
             store,
         });
@@ -167,6 +169,7 @@ impl Services {
         let services = Arc::clone(self);
         tokio::task::spawn_blocking(move || {
             let runtime = tokio::runtime::Handle::current();
+            let _one_at_a_time = services.erasing.lock().unwrap_or_else(PoisonError::into_inner);
             if let Err(error) = services.catalogue.erase_deleted(&runtime) {
                 tracing::warn!(%error, "rows of a deleted database could not be erased yet");
             }

@@ -255,24 +255,23 @@ fn count_all(batch: &mut Batch<'_>, address: [u8; 32], length: u64, change: i64)
 pub(super) async fn release_database(store: &Store, database: DatabaseId) -> DocumentResult<()> {
     const AT_A_TIME: usize = 256;
     loop {
-        let mut references = Vec::new();
-        store.snapshot().scan(
-            Family::AttachmentReferences,
-            &Range::prefix(&database.to_be_bytes()),
-            &mut |key, value| {
-                let address: Option<[u8; 32]> = key.get(4..).and_then(|address| address.try_into().ok());
-                references.extend(address.map(|address| (address, REFERENCES.decode(value).map_or(0, |c| c.0))));
-                let full = references.len() >= AT_A_TIME;
-                Ok(if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-            },
-        )?;
-        if references.is_empty() {
+        let mut addresses: Vec<[u8; 32]> = Vec::new();
+        let range = Range::prefix(&database.to_be_bytes());
+        store.snapshot().scan(Family::AttachmentReferences, &range, &mut |key, _| {
+            addresses.extend(key.get(4..).and_then(|address| <[u8; 32]>::try_from(address).ok()));
+            let full = addresses.len() >= AT_A_TIME;
+            Ok(if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        if addresses.is_empty() {
             return Ok(());
         }
         store
             .write(move |batch| -> DocumentResult<()> {
-                for (address, count) in references {
-                    batch.delete(&REFERENCES, &ReferenceKey { database, address });
+                for address in addresses {
+                    // Read again beside the data: somebody else may have released these references meanwhile.
+                    let key = ReferenceKey { database, address };
+                    let Some(Count(count)) = batch.get(&REFERENCES, &key)? else { continue };
+                    batch.delete(&REFERENCES, &key);
                     count_all(batch, address, 0, -i64::try_from(count).unwrap_or(i64::MAX))?;
                 }
                 Ok(())

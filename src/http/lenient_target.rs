@@ -404,3 +404,429 @@ fn encode_target(line: &[u8]) -> Option<Vec<u8>> {
     encoded.extend_from_slice(&line[end..]);
     Some(encoded)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::convert::Infallible;
+    use std::sync::{Arc, Mutex};
+    use std::task::Waker;
+
+    use http_body_util::{BodyExt as _, Empty};
+    use hyper::body::{Bytes, Incoming};
+    use hyper::service::service_fn;
+    use hyper_util::rt::TokioIo;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+    use proptest::test_runner::TestCaseResult;
+
+    use super::*;
+
+    /// A connection that gives its bytes in pieces, with a `Pending` between any two, and swallows what is written.
+    struct Pieces {
+        pieces: VecDeque<Vec<u8>>,
+        pause: bool,
+    }
+
+    impl Pieces {
+        /// Cuts the input after as many bytes as the sizes say, in turn.
+        fn new(mut input: &[u8], sizes: &[usize]) -> Self {
+            let mut pieces = VecDeque::new();
+            for size in sizes.iter().cycle() {
+                if input.is_empty() {
+                    break;
+                }
+                let (piece, rest) = input.split_at((*size).clamp(1, input.len()));
+                pieces.push_back(piece.to_vec());
+                input = rest;
+            }
+            Self { pieces, pause: false }
+        }
+    }
+
+    impl AsyncRead for Pieces {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            self.pause = !self.pause;
+            if self.pause {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let Some(mut piece) = self.pieces.pop_front() else { return Poll::Ready(Ok(())) };
+            let rest = piece.split_off(piece.len().min(buffer.remaining()));
+            buffer.put_slice(&piece);
+            if !rest.is_empty() {
+                self.pieces.push_front(rest);
+            }
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Pieces {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// Everything that comes out, read with `room` bytes at a time.
+    fn pass(input: &[u8], sizes: &[usize], room: usize) -> Vec<u8> {
+        let mut connection = LenientTarget::new(Pieces::new(input, sizes));
+        let mut context = Context::from_waker(Waker::noop());
+        let (mut output, mut space) = (Vec::new(), vec![0; room]);
+        loop {
+            let mut buffer = ReadBuf::new(&mut space);
+            match Pin::new(&mut connection).poll_read(&mut context, &mut buffer) {
+                Poll::Pending => {}
+                Poll::Ready(result) => {
+                    result.expect("memory does not fail");
+                    if buffer.filled().is_empty() {
+                        return output;
+                    }
+                    output.extend_from_slice(buffer.filled());
+                }
+            }
+        }
+    }
+
+    fn text(bytes: &[u8]) -> String {
+        String::from_utf8_lossy(bytes).into_owned()
+    }
+
+    /// Fails unless `input` becomes `expected`, cut anyhow.
+    fn becomes(input: &[u8], expected: &[u8]) {
+        for sizes in [&[usize::MAX][..], &[1], &[2], &[3, 7], &[16]] {
+            for room in [1, 5, 8192] {
+                assert_eq!(text(&pass(input, sizes, room)), text(expected), "{sizes:?} {room}");
+            }
+        }
+    }
+
+    /// One request as sent and as it must come out.
+    #[derive(Clone, Debug)]
+    struct Sent {
+        raw: Vec<u8>,
+        encoded: Vec<u8>,
+    }
+
+    /// The rule once more, in other words.
+    fn encode_by_rule(target: &str) -> String {
+        let (before, fragment) = target.find('#').map_or((target, ""), |at| target.split_at(at));
+        let (path, query) = before.find('?').map_or((before, ""), |at| before.split_at(at));
+        let angles = |text: &str| text.replace('<', "%3C").replace('>', "%3E");
+        angles(path).replace('`', "%60") + &angles(query).replace('"', "%22") + fragment
+    }
+
+    fn target() -> impl Strategy<Value = String> {
+        let piece = select(vec![
+            "a", "/", "?", "#", "\"", "<", ">", "`", "{}", "|", "\\", "^", "[", "é", "%22", "+", "&k=", "0",
+        ]);
+        vec(piece, 0..12).prop_map(|pieces| format!("/{}", pieces.concat()))
+    }
+
+    /// Text that looks like what is rewritten, in a place where it must not be.
+    fn bait() -> impl Strategy<Value = Vec<u8>> {
+        let piece = select(vec![
+            &b"GET /a?\"b\" HTTP/1.1\r\n"[..],
+            b"PUT /<`> HTTP/1.0\r\n\r\n",
+            b"\r\n",
+            b"\r\n0\r\n\r\n",
+            b"Content-Length: 3\r\n",
+            b"\"<>`",
+            b"\n",
+            b"\r",
+            b"\0\xff",
+            b"{\"a\":1}",
+        ]);
+        vec(piece, 0..6).prop_map(|pieces| pieces.concat())
+    }
+
+    fn headers() -> impl Strategy<Value = String> {
+        let line = select(vec![
+            "Host: \"x\"\r\n",
+            "accept:*/*\r\n",
+            "Expect: 100-continue\r\n",
+            "X-Line: GET /?\"<>` HTTP/1.1\r\n",
+            "Content-Lengths: 5\r\n",
+            "Empty:\r\n",
+        ]);
+        vec(line, 0..4).prop_map(|lines| lines.concat())
+    }
+
+    fn framed() -> impl Strategy<Value = Vec<u8>> {
+        let chunk = (bait(), any::<bool>(), select(vec!["", ";", " ;a=\"GET /?<\"", "\t ", ";x=`"]));
+        let trailers = select(vec!["", "Expires: \"never\"\r\n", "A:1\r\nB: GET /\"?\"\r\n"]);
+        let chunked = (vec(chunk, 0..4), trailers).prop_map(|(chunks, trailers)| {
+            let mut body = b"transfer-encoding: Chunked\r\n\r\n".to_vec();
+            for (data, upper, extension) in chunks.iter().filter(|(data, ..)| !data.is_empty()) {
+                let size = data.len();
+                let size = if *upper { format!("{size:X}") } else { format!("0{size:x}") };
+                body.extend_from_slice(format!("{size}{extension}\r\n").as_bytes());
+                body.extend_from_slice(&[data, &b"\r\n"[..]].concat());
+            }
+            body.extend_from_slice(format!("0\r\n{trailers}\r\n").as_bytes());
+            body
+        });
+        let length = select(vec!["Content-Length:", "content-length: ", "CONTENT-LENGTH:\t 00"]);
+        let counted = (bait(), length)
+            .prop_map(|(data, name)| [format!("{name}{} \r\n\r\n", data.len()).as_bytes(), &data].concat());
+        prop_oneof![Just(b"\r\n".to_vec()), counted, chunked]
+    }
+
+    fn request() -> impl Strategy<Value = Sent> {
+        (select(vec!["GET", "PUT", "POST", "COPY"]), target(), headers(), framed()).prop_map(
+            |(method, target, headers, framed)| {
+                let with =
+                    |target: &str| [format!("{method} {target} HTTP/1.1\r\n{headers}").as_bytes(), &framed].concat();
+                Sent { raw: with(&target), encoded: with(&encode_by_rule(&target)) }
+            },
+        )
+    }
+
+    fn requests() -> impl Strategy<Value = Sent> {
+        vec(request(), 0..6).prop_map(|all| Sent {
+            raw: all.iter().flat_map(|sent| sent.raw.clone()).collect(),
+            encoded: all.iter().flat_map(|sent| sent.encoded.clone()).collect(),
+        })
+    }
+
+    fn sizes() -> impl Strategy<Value = Vec<usize>> {
+        prop_oneof![Just(vec![usize::MAX]), vec(1..9_usize, 1..20), vec(1..300_usize, 1..9)]
+    }
+
+    /// What is not followed. A raw target in its own request line may already have been rewritten, so there is none.
+    const NOT_FOLLOWED: &[&str] = &[
+        "POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n",
+        "POST / HTTP/1.1\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n",
+        "POST / HTTP/1.1\r\nContent-Length: 1, 1\r\n\r\n",
+        "POST / HTTP/1.1\r\nContent-Length: +0\r\n\r\n",
+        "POST / HTTP/1.1\r\nContent-Length:\r\n\r\n",
+        "POST / HTTP/1.1\r\nContent-Length: 0x0\r\n\r\n",
+        "POST / HTTP/1.1\r\nContent-Length: 18446744073709551616\r\n\r\n",
+        "POST / HTTP/1.1\r\nContent-Length : 0\r\n\r\n",
+        "POST / HTTP/1.1\r\nA: b\r\n Content-Length: 0\r\n\r\n",
+        "POST / HTTP/1.1\r\nno colon\r\n\r\n",
+        "POST / HTTP/1.1\r\n: no name\r\n\r\n",
+        "POST / HTTP/1.1\r\nA: bare\n\r\n",
+        "POST / HTTP/1.1\r\nA: bare\rcr\r\n\r\n",
+        "POST / HTTP/1.1\r\nA: bare\r\rB: c\r\n\r\n",
+        "POST / HTTP/1.1\n\r\n",
+        "POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nTransfer-Encoding: identity\r\n\r\n",
+        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "GET / HTTP/1.1\r\nUpgrade: h2c\r\n\r\n",
+        "CONNECT / HTTP/1.1\r\n\r\n",
+        "GET  / HTTP/1.1\r\n\r\n",
+        "GET / a HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.2\r\n\r\n",
+        "GET / HTTP/1.1 \r\n\r\n",
+        "GET /\r\n\r\n",
+        "GET * HTTP/1.1\r\n\r\n",
+        "GET http://a/ HTTP/1.1\r\n\r\n",
+        "get / HTTP/1.1\r\n\r\n",
+        " / HTTP/1.1\r\n\r\n",
+        "GET /\u{7f} HTTP/1.1\r\n\r\n",
+        "GET /\u{1} HTTP/1.1\r\n\r\n",
+        "GET /\t HTTP/1.1\r\n\r\n",
+        "ABCDEFGHIJKLMNOPQRSTU / HTTP/1.1\r\n\r\n",
+        "\r\n",
+        "\u{16}\u{3}\u{1}",
+        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n\r\n",
+        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n 0\r\n\r\n",
+        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0x0\r\n\r\n",
+        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0 0\r\n\r\n",
+        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\n\r\n",
+        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0;a\rb\r\n\r\n",
+        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000000\r\n\r\n",
+        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nno colon\r\n\r\n",
+        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: bare\n\r\n",
+    ];
+
+    /// What comes after; followed, it would be rewritten.
+    const AFTER: &[u8] = b"GET /`?\"<>\" HTTP/1.1\r\nHost: a\r\n\r\nGET /`?\"<>\" HTTP/1.1\r\n\r\n";
+
+    proptest! {
+        #[test]
+        fn targets_are_encoded_and_nothing_else(sent in requests(), sizes in sizes(), room in 1..400_usize) {
+            prop_assert_eq!(text(&pass(&sent.raw, &sizes, room)), text(&sent.encoded));
+        }
+
+        #[test]
+        fn what_is_not_followed_passes(before in requests(), bad in select(NOT_FOLLOWED), sizes in sizes(),
+                                       room in 1..400_usize) {
+            let rest = [bad.as_bytes(), AFTER].concat();
+            let output = pass(&[&before.raw[..], &rest].concat(), &sizes, room);
+            prop_assert_eq!(text(&output), text(&[&before.encoded[..], &rest].concat()));
+        }
+
+        #[test]
+        fn no_bytes_are_lost_or_make_it_panic(bytes: Vec<u8>, sent in requests(), tail in bait(), sizes in sizes(),
+                                              room in 1..400_usize) {
+            let input = [&sent.raw[..], &tail, &bytes].concat();
+            let output = pass(&input, &sizes, room);
+            prop_assert!(output.len() >= input.len() && output.len() <= 3 * input.len());
+        }
+
+        #[test]
+        fn hyper_never_sees_a_changed_header_or_body(input in conversation(), sizes in sizes()) {
+            check_with_hyper(&input, &sizes)?;
+        }
+    }
+
+    #[test]
+    fn every_hostile_head_in_every_cut() {
+        for bad in NOT_FOLLOWED {
+            let input = [bad.as_bytes(), AFTER].concat();
+            becomes(&input, &input);
+        }
+    }
+
+    #[test]
+    fn examples() {
+        becomes(
+            b"GET /db/_all_docs?startkey=\"c\" HTTP/1.1\r\n\r\n",
+            b"GET /db/_all_docs?startkey=%22c%22 HTTP/1.1\r\n\r\n",
+        );
+        becomes(b"GET /\"<a>`?`|{}\\^\"#\"<` HTTP/1.0\r\n\r\n", b"GET /\"%3Ca%3E%60?`|{}\\^%22#\"<` HTTP/1.0\r\n\r\n");
+        becomes("GET /é?\"ü\" HTTP/1.1\r\n\r\n".as_bytes(), "GET /é?%22ü%22 HTTP/1.1\r\n\r\n".as_bytes());
+        becomes(b"GET /?\"", b"GET /?\""); // the end comes first
+        becomes(b"GET /?\" HTTP/1.1\r", b"GET /?\" HTTP/1.1\r");
+    }
+
+    #[test]
+    fn sections_are_bounded() {
+        let long = "x".repeat(LONGEST_SECTION);
+        let chunked = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let pad = |count: usize| format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "x".repeat(count));
+        let fixed = pad(0).len();
+        for (head, followed) in [
+            (format!("GET /{long} HTTP/1.1\r\n\r\n"), false),
+            (pad(LONGEST_SECTION - fixed), true),
+            (pad(LONGEST_SECTION - fixed + 1), false),
+            (format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(LONGEST_SECTION / 6)), false),
+            (format!("{chunked}0;{long}\r\n\r\n"), false),
+            (format!("{chunked}0\r\nA: {long}\r\n\r\n"), false),
+            (format!("{chunked}{}0\r\n\r\n", "1;abc\r\nx\r\n".repeat(LONGEST_SECTION / 6)), true),
+        ] {
+            let after = if followed { text(AFTER).replace("/`?\"<>\"", "/%60?%22%3C%3E%22") } else { text(AFTER) };
+            let input = [head.as_bytes(), AFTER].concat();
+            for sizes in [&[usize::MAX][..], &[8191], &[1]] {
+                assert!(
+                    pass(&input, sizes, 8192) == [head.as_bytes(), after.as_bytes()].concat(),
+                    "{followed} {sizes:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_is_held_back_only_while_it_can_be_a_request() {
+        let passes = |input: &[u8]| Rewriter::default().follow(input);
+        assert_eq!(passes(b"GET /?\""), 0);
+        assert_eq!(passes(b"GE"), 0);
+        assert_eq!(passes(b"GET /\r\n"), 7);
+        assert_eq!(passes(b"\x16\x03\x01"), 3);
+        assert_eq!(passes(b"GET http"), 8);
+        assert_eq!(passes(b"ABCDEFGHIJKLMNOPQRSTU"), 21);
+        assert_eq!(passes(b"GET / HTTP/1.1\r\nA: "), 19);
+    }
+
+    #[test]
+    fn the_common_case_copies_nothing() {
+        let mut rewriter = Rewriter::default();
+        let input = b"PUT /db/a?new_edits=false HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}";
+        assert_eq!(rewriter.follow(input), input.len());
+        assert_eq!((rewriter.ready.capacity(), rewriter.line.capacity()), (0, 0));
+        assert!(matches!(rewriter.part, Part::RequestLine));
+    }
+
+    /// The list of bytes in [`encode_target`] is what this version of `http` refuses.
+    #[test]
+    fn exactly_what_hyper_refuses_is_encoded() {
+        for byte in b'!'..=b'~' {
+            for before in ["/a", "/a?b=", "/a#", "/a?b#"] {
+                let target = format!("{before}{}c", char::from(byte));
+                let encoded = encode_target(format!("GET {target} HTTP/1.1\r\n").as_bytes());
+                assert_eq!(encoded.is_some(), target.parse::<hyper::Uri>().is_err(), "{target}");
+                if let Some(line) = encoded {
+                    let line = text(&line);
+                    let uri: hyper::Uri = line.split(' ').nth(1).expect("a target").parse().expect("a good one");
+                    assert_eq!(uri.to_string(), format!("{before}%{byte:02X}c"));
+                }
+            }
+        }
+    }
+
+    /// Connections near the edge of what is HTTP. No byte of them is a `%`: one seen later was put there.
+    fn conversation() -> impl Strategy<Value = Vec<u8>> {
+        let line = select(vec![
+            &b"GET /a HTTP/1.1\r\n"[..],
+            b"POST /a?\"b\" HTTP/1.1\r\n",
+            b"PUT /<` HTTP/1.0\r\n",
+            b"Content-Length: 5\r\n",
+            b"Content-Length: 30\r\n",
+            b"Content-Length: 5\n",
+            b"Content-Length:5,5\r\n",
+            b"Transfer-Encoding: chunked\r\n",
+            b"Transfer-Encoding: gzip, chunked\r\n",
+            b"Transfer-Encoding: chunked \n",
+            b"Connection: keep-alive\r\n",
+            b"Expect: 100-continue\r\n",
+            b"A: GET /?\"<\" HTTP/1.1\r\n",
+            b" folded: \"\r\n",
+            b"\r\n",
+            b"\n",
+            b"\r",
+            b"0\r\n",
+            b"0\r\n\r\n",
+            b"1a;\"x\"\r\n",
+            b"5\r\nhello\r\n",
+            b"A \r\n0123456789\r\n",
+        ]);
+        let loose = vec(line, 0..8).prop_map(|lines| lines.concat());
+        let part = prop_oneof![2 => request().prop_map(|sent| sent.raw), 1 => loose, 1 => bait()];
+        vec(part, 1..8).prop_map(|parts| parts.concat().into_iter().filter(|byte| *byte != b'%').collect())
+    }
+
+    /// Lets hyper serve the connection, and looks at every header, body and trailer it finds.
+    fn check_with_hyper(input: &[u8], sizes: &[usize]) -> TestCaseResult {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let service = service_fn(|request: hyper::Request<Incoming>| {
+            let seen = Arc::clone(&seen);
+            async move {
+                let (parts, body) = request.into_parts();
+                let mut bytes: Vec<u8> =
+                    parts.headers.values().flat_map(|value| value.as_bytes().iter().copied()).collect();
+                if let Ok(body) = body.collect().await {
+                    let trailers = body.trailers().cloned().unwrap_or_default();
+                    bytes.extend(trailers.values().flat_map(|value| value.as_bytes()));
+                    bytes.extend(body.to_bytes());
+                }
+                seen.lock().expect("one thread").push(bytes);
+                Ok::<_, Infallible>(hyper::Response::new(Empty::<Bytes>::new()))
+            }
+        });
+        let io = TokioIo::new(LenientTarget::new(Pieces::new(input, sizes)));
+        let connection = hyper::server::conn::http1::Builder::new().serve_connection(io, service);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        drop(runtime.block_on(connection)); // most of these connections end in an error
+        for bytes in seen.lock().expect("one thread").iter() {
+            prop_assert!(!bytes.contains(&b'%'), "changed: {}", text(bytes));
+        }
+        Ok(())
+    }
+}

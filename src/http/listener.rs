@@ -10,6 +10,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
+use super::lenient_target::LenientTarget;
 use super::pipeline::answer;
 use crate::services::Services;
 
@@ -74,7 +75,7 @@ pub async fn serve(listener: Listener, services: Arc<Services>, mut stop: watch:
                 .header_read_timeout(Duration::from_secs(HEADER_SECONDS))
                 .max_headers(MAX_HEADERS)
                 .max_buf_size(MAX_HEAD_BYTES)
-                .serve_connection(TokioIo::new(stream), service);
+                .serve_connection(TokioIo::new(LenientTarget::new(stream)), service);
             let mut connection = std::pin::pin!(connection);
             let stopping = tokio::select! {
                 _ = connection.as_mut() => false,

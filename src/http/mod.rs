@@ -8,6 +8,7 @@ mod cors;
 mod endpoint;
 mod error;
 mod handlers;
+mod lenient_target;
 mod listener;
 pub mod load;
 mod multipart;
