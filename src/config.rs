@@ -75,7 +75,8 @@ impl Config {
                 }
                 "admins" => {
                     for (name, password) in values {
-                        let password = password.as_str().ok_or_else(|| format!("[admins] {name}: a string expected"))?;
+                        let password =
+                            password.as_str().ok_or_else(|| format!("[admins] {name}: a string expected"))?;
                         self.admins.insert(name, password.to_owned());
                     }
                 }
@@ -115,6 +116,8 @@ pub struct Settings {
     pub max_request_bytes: u64,
     /// Bytes of a request's path and query.
     pub max_uri_bytes: usize,
+    /// JSON answers are sent in gzip to clients that take it.
+    pub compress_responses: bool,
     /// Anonymous requests are refused.
     pub require_valid_user: bool,
     /// … but for `/_up`.
@@ -167,6 +170,7 @@ impl Default for Settings {
             max_document_id_bytes: settle_protocol::document_id::MAX_ID_BYTES,
             max_request_bytes: 4_294_967_296,
             max_uri_bytes: 16_384,
+            compress_responses: true,
             require_valid_user: false,
             require_valid_user_except_for_up: false,
             admin_only_all_dbs: true,
@@ -228,6 +232,7 @@ settings_table! {
     "couchdb" "users_db_security_editable" => users_security_editable: switch;
     "chttpd" "max_http_request_size" => max_request_bytes: number;
     "chttpd" "max_uri_length" => max_uri_bytes: number;
+    "chttpd" "compress_responses" => compress_responses: switch;
     "chttpd" "require_valid_user" => require_valid_user: switch;
     "chttpd" "require_valid_user_except_for_up" => require_valid_user_except_for_up: switch;
     "chttpd" "admin_only_all_dbs" => admin_only_all_dbs: switch;

@@ -43,10 +43,7 @@ impl Services {
     /// # Errors
     /// When the store cannot be opened, or an operator's password is none.
     pub async fn open(config: &Config) -> anyhow::Result<Arc<Self>> {
-        let memory = Memory {
-            cache_bytes: config.cache_mib << 20,
-            write_buffer_bytes: config.write_buffer_mib << 20,
-        };
+        let memory = Memory { cache_bytes: config.cache_mib << 20, write_buffer_bytes: config.write_buffer_mib << 20 };
         let store = Store::open(&config.data, memory, random::<16>)?;
         remove_unreferred(&store).await?;
         let operators = operators(config)?;

@@ -4,7 +4,10 @@
 //! so there is none.
 
 mod architecture;
+mod backup;
 mod clients;
 mod durability;
 mod recordings;
+mod refusals;
+mod shared_attachments;
 mod support;

@@ -3,7 +3,9 @@
 //! The first byte cuts, the line after it is the content type, the rest is the body.
 
 use bytes::Bytes;
-use settle_protocol::multipart::{Boundary, Decoder, Encoder, Event, MultipartError, PartHead, PartHeaders, boundary_of};
+use settle_protocol::multipart::{
+    Boundary, Decoder, Encoder, Event, MultipartError, PartHead, PartHeaders, boundary_of,
+};
 
 /// Reads the bytes as a message, whole and in pieces, and as the body of a part.
 ///

@@ -1,10 +1,14 @@
-//! Replays every seed of the targets that need no store. A crash that fuzzing found becomes a seed and stays one.
+//! Replays every seed of the targets that need no store (and of `key_order`, when the feature `engine` is on). A crash that
+//! fuzzing found becomes a seed and stays one.
 
 use std::path::Path;
 
 #[test]
 fn every_seed_keeps_its_promises() {
-    for (name, target) in settle_fuzz::TARGETS {
+    let targets = settle_fuzz::TARGETS.to_vec();
+    #[cfg(feature = "engine")]
+    let targets = [targets, vec![("key_order", settle_fuzz::key_order::run as settle_fuzz::Target)]].concat();
+    for (name, target) in targets {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(name);
         let mut seeds = 0;
         for entry in std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {

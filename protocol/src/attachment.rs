@@ -112,7 +112,9 @@ pub fn write_attachment(out: &mut Vec<u8>, attachment: &Attachment, shown: Shown
     out.extend_from_slice(format!(",\"revpos\":{},\"digest\":\"{digest}\",", attachment.revpos.max(1)).as_bytes());
     match shown {
         Shown::Stub => out.extend_from_slice(format!("\"length\":{},\"stub\":true}}", attachment.length).as_bytes()),
-        Shown::Follows => out.extend_from_slice(format!("\"length\":{},\"follows\":true}}", attachment.length).as_bytes()),
+        Shown::Follows => {
+            out.extend_from_slice(format!("\"length\":{},\"follows\":true}}", attachment.length).as_bytes())
+        }
         Shown::Data(bytes) => {
             out.extend_from_slice(b"\"data\":\"");
             out.extend_from_slice(BASE64.encode(bytes).as_bytes());
@@ -276,7 +278,8 @@ mod tests {
         };
         let mut out = Vec::new();
         write_attachment(&mut out, &attachment, Shown::Stub);
-        let expected = r#""a":{"content_type":"t","revpos":2,"digest":"md5-XUFAKrxLKna5cZ2REBfFkg==","length":5,"stub":true}"#;
+        let expected =
+            r#""a":{"content_type":"t","revpos":2,"digest":"md5-XUFAKrxLKna5cZ2REBfFkg==","length":5,"stub":true}"#;
         assert_eq!(String::from_utf8(out).expect("text"), expected);
     }
 }

@@ -27,35 +27,33 @@ impl BulkDocs {
         let mut scanner = object_scanner(bytes)?;
         let mut request = Self { new_edits: true, ..Self::default() };
         let mut seen = false;
-        scanner.object(|name, scanner| {
-            match name.decode().as_ref() {
-                "docs" if scanner.kind()? == Kind::Array => {
-                    seen = true;
-                    request.documents.clear();
-                    scanner.array(|scanner| {
-                        let document = IncomingDocument::read(scanner)?;
-                        if document.body.len() > max_document_bytes {
-                            return Err(too_large(document.id.unwrap_or_default()));
-                        }
-                        request.documents.push(document);
-                        Ok(())
-                    })
-                }
-                "docs" => Err(Error::bad_request("`docs` parameter must be an array.")),
-                "new_edits" => {
-                    request.new_edits = match scanner.value()? {
-                        "true" => true,
-                        "false" => false,
-                        _ => return Err(Error::bad_request("`new_edits` parameter must be a boolean.")),
-                    };
+        scanner.object(|name, scanner| match name.decode().as_ref() {
+            "docs" if scanner.kind()? == Kind::Array => {
+                seen = true;
+                request.documents.clear();
+                scanner.array(|scanner| {
+                    let document = IncomingDocument::read(scanner)?;
+                    if document.body.len() > max_document_bytes {
+                        return Err(too_large(document.id.unwrap_or_default()));
+                    }
+                    request.documents.push(document);
                     Ok(())
-                }
-                "all_or_nothing" => {
-                    request.all_or_nothing = scanner.value()? == "true";
-                    Ok(())
-                }
-                _ => scanner.value().map(drop),
+                })
             }
+            "docs" => Err(Error::bad_request("`docs` parameter must be an array.")),
+            "new_edits" => {
+                request.new_edits = match scanner.value()? {
+                    "true" => true,
+                    "false" => false,
+                    _ => return Err(Error::bad_request("`new_edits` parameter must be a boolean.")),
+                };
+                Ok(())
+            }
+            "all_or_nothing" => {
+                request.all_or_nothing = scanner.value()? == "true";
+                Ok(())
+            }
+            _ => scanner.value().map(drop),
         })?;
         scanner.end()?;
         if !seen {

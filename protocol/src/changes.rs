@@ -91,7 +91,9 @@ impl ChangesOptions {
         let timeout = get("timeout").map(|text| number(text, "timeout")).transpose()?.unwrap_or(MAX_WAIT_MS);
         Ok(Self {
             feed: parse_feed(get("feed"))?,
-            since: Since::parse(last_event_id.or_else(|| get("last-event-id")).or_else(|| get("since")).unwrap_or("0"))?,
+            since: Since::parse(
+                last_event_id.or_else(|| get("last-event-id")).or_else(|| get("since")).unwrap_or("0"),
+            )?,
             limit: get("limit").map(|text| number(text, "limit")).transpose()?,
             descending: flag("descending"),
             include_docs: flag("include_docs"),
@@ -140,7 +142,9 @@ fn number(text: &str, name: &str) -> Result<u64> {
 }
 
 fn parse_filter(query: &Query, body: Option<&Value>) -> Result<Filter> {
-    let Some(filter) = query.get_any_case("filter").filter(|filter| !filter.is_empty()) else { return Ok(Filter::None) };
+    let Some(filter) = query.get_any_case("filter").filter(|filter| !filter.is_empty()) else {
+        return Ok(Filter::None);
+    };
     match filter {
         "_doc_ids" => parse_document_ids(query, body).map(Filter::DocumentIds),
         "_design" => Ok(Filter::Design),

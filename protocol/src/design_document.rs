@@ -67,7 +67,9 @@ mod tests {
         ] {
             assert_eq!(reason(body).as_deref(), Some(field));
         }
-        for good in ["", r#""note":1"#, r#""language":"query","views":{"v":{"map":{"fields":{}}}}"#, r#""views":{"lib":"x"}"#] {
+        for good in
+            ["", r#""note":1"#, r#""language":"query","views":{"v":{"map":{"fields":{}}}}"#, r#""views":{"lib":"x"}"#]
+        {
             assert_eq!(reason(good), None, "{good}");
         }
     }

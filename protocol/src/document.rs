@@ -31,7 +31,10 @@ impl History {
             return Err(Error::forbidden("_revisions.start must be at least the number of _revisions.ids"));
         }
         let generations = (1..=start).rev();
-        Ok(generations.zip(&self.hashes).map(|(generation, hash)| Revision { generation, hash: hash.clone() }).collect())
+        Ok(generations
+            .zip(&self.hashes)
+            .map(|(generation, hash)| Revision { generation, hash: hash.clone() })
+            .collect())
     }
 }
 
@@ -120,8 +123,12 @@ impl IncomingDocument {
             "_revs_info" | "_local_seq" | "_conflicts" | "_deleted_conflicts" => {
                 scanner.value()?;
             }
-            "_access" | "_replication_state" | "_replication_state_time" | "_replication_state_reason"
-            | "_replication_id" | "_replication_stats" => body.add(name, scanner.value()?),
+            "_access"
+            | "_replication_state"
+            | "_replication_state_time"
+            | "_replication_state_reason"
+            | "_replication_id"
+            | "_replication_stats" => body.add(name, scanner.value()?),
             _ => return Err(bad_member(decoded)),
         }
         Ok(())
@@ -326,7 +333,10 @@ mod tests {
     fn the_body_is_the_clients_text() {
         let text = r#" {"_id":"a", "n" : 1.0, "_rev":"1-a","big":1234567890123456789012345678901234567890,"s":"\u00e9\/", "o":{ "_x":1 }} "#;
         let document = parse(text).expect("valid");
-        assert_eq!(document.body, r#""n":1.0,"big":1234567890123456789012345678901234567890,"s":"\u00e9\/","o":{ "_x":1 }"#);
+        assert_eq!(
+            document.body,
+            r#""n":1.0,"big":1234567890123456789012345678901234567890,"s":"\u00e9\/","o":{ "_x":1 }"#
+        );
         assert_eq!(document.id.as_deref(), Some("a"));
         let mut out = Vec::new();
         DocumentWriter::begin(&mut out, "a", &Revision::parse("1-a").expect("rev"), &document.body, true).end();
@@ -372,7 +382,12 @@ mod tests {
         let document = parse(r#"{"_rev":"1-z","_revisions":{"start":3,"ids":["c","b"]}}"#).expect("valid");
         let path: Vec<String> = document.replicated_path().expect("path").iter().map(ToString::to_string).collect();
         assert_eq!(path, ["3-c", "2-b"]);
-        for nonsense in [r#"{"start":1,"ids":["c","b"]}"#, r#"{"start":-1,"ids":["a"]}"#, r#"{"start":0,"ids":["a"]}"#, r#"{"start":1,"ids":[]}"#] {
+        for nonsense in [
+            r#"{"start":1,"ids":["c","b"]}"#,
+            r#"{"start":-1,"ids":["a"]}"#,
+            r#"{"start":0,"ids":["a"]}"#,
+            r#"{"start":1,"ids":[]}"#,
+        ] {
             let document = parse(&format!(r#"{{"_revisions":{nonsense}}}"#)).expect("valid");
             assert_eq!(document.replicated_path().map_err(|e| e.word()), Err("forbidden"), "{nonsense}");
         }

@@ -258,7 +258,8 @@ impl<'a> Scanner<'a> {
         let mut escaped = false;
         loop {
             let rest = &bytes[self.at..];
-            let stop = rest.iter().position(|&b| b == b'"' || b == b'\\' || b < 0x20).ok_or_else(Error::invalid_json)?;
+            let stop =
+                rest.iter().position(|&b| b == b'"' || b == b'\\' || b < 0x20).ok_or_else(Error::invalid_json)?;
             self.at += stop + 1;
             match rest[stop] {
                 b'"' => return Ok(escaped),
@@ -367,7 +368,12 @@ mod tests {
 
     #[test]
     fn text_comes_back_as_it_was() {
-        for text in ["{\"a\" : 1.0,\"b\":[1e2, -0,{}],\"\":\"\\ud83d\\ude00 \\u0000\"}", "[]", "12345678901234567890123", "null"] {
+        for text in [
+            "{\"a\" : 1.0,\"b\":[1e2, -0,{}],\"\":\"\\ud83d\\ude00 \\u0000\"}",
+            "[]",
+            "12345678901234567890123",
+            "null",
+        ] {
             assert_eq!(check(text).expect(text), text);
             assert_eq!(check(&format!(" \n{text}\t")).expect(text), text);
         }
@@ -376,9 +382,38 @@ mod tests {
     #[test]
     fn what_is_no_json_is_refused() {
         for text in [
-            "", " ", "{", "}", "[1,]", "{\"a\":1,}", "{a:1}", "{\"a\" 1}", "01", "+1", ".5", "1.", "1e", "--1", "NaN", "True", "'a'",
-            "\"\\ud83d\"", "\"\\ude00\"", "\"\\ud83d\\u0041\"", "\"\\x\"", "\"a\nb\"", "\"abc", "1 2", "{\"a\":1}{", "1E400", "[1 2]", "nul",
-            "{\"a\":1/*x*/}", "[}", "{]", "\"\\u12",
+            "",
+            " ",
+            "{",
+            "}",
+            "[1,]",
+            "{\"a\":1,}",
+            "{a:1}",
+            "{\"a\" 1}",
+            "01",
+            "+1",
+            ".5",
+            "1.",
+            "1e",
+            "--1",
+            "NaN",
+            "True",
+            "'a'",
+            "\"\\ud83d\"",
+            "\"\\ude00\"",
+            "\"\\ud83d\\u0041\"",
+            "\"\\x\"",
+            "\"a\nb\"",
+            "\"abc",
+            "1 2",
+            "{\"a\":1}{",
+            "1E400",
+            "[1 2]",
+            "nul",
+            "{\"a\":1/*x*/}",
+            "[}",
+            "{]",
+            "\"\\u12",
         ] {
             assert!(check(text).is_err(), "{text}");
         }

@@ -176,7 +176,9 @@ mod tests {
         ] {
             assert_eq!(Revision::parse(text).expect(text).to_string(), printed);
         }
-        for bad in ["", "1", "x", "-1-x", "1.5-x", " 1-x", "99999999999999999999-x", "1-zaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"] {
+        for bad in
+            ["", "1", "x", "-1-x", "1.5-x", " 1-x", "99999999999999999999-x", "1-zaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"]
+        {
             assert!(Revision::parse(bad).is_err(), "{bad}");
         }
     }

@@ -166,7 +166,8 @@ mod tests {
 
     #[test]
     fn junk_is_malformed() {
-        for junk in ["", "5", "-", "5-", "x-AAAA", "5-AAAA", "now ", "\"", "5-!!!!", "-1-AAAAAAAAAAAAAAAAAAAA", "é-é"] {
+        for junk in ["", "5", "-", "5-", "x-AAAA", "5-AAAA", "now ", "\"", "5-!!!!", "-1-AAAAAAAAAAAAAAAAAAAA", "é-é"]
+        {
             assert!(Since::parse(junk).is_err(), "{junk}");
         }
     }

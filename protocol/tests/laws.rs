@@ -134,9 +134,8 @@ fn seen(tree: &RevisionTree) -> Vec<(bool, Vec<String>)> {
 
 fn same_nodes(one: &RevisionTree, other: &RevisionTree) -> bool {
     let listed = |tree: &RevisionTree| -> BTreeSet<(String, bool, bool, Vec<String>)> {
-        let row = |node: &Node| {
-            (node.revision.to_string(), node.deleted, node.stored, names(&tree.path(&node.revision)))
-        };
+        let row =
+            |node: &Node| (node.revision.to_string(), node.deleted, node.stored, names(&tree.path(&node.revision)));
         tree.nodes().iter().map(row).collect()
     };
     listed(one) == listed(other)

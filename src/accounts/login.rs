@@ -201,13 +201,7 @@ impl Logins {
         }))
     }
 
-    async fn verify(
-        &self,
-        name: &str,
-        password: String,
-        network: IpAddr,
-        now: u64,
-    ) -> Result<Identity, LoginError> {
+    async fn verify(&self, name: &str, password: String, network: IpAddr, now: u64) -> Result<Identity, LoginError> {
         let identity = self.identity(name)?;
         let epoch = identity.as_ref().map_or(0, |identity| identity.epoch);
         if let Some(identity) = identity.as_ref().filter(|identity| !identity.needs_second_factor)

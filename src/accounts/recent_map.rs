@@ -67,12 +67,6 @@ impl<V> RecentMap<V> {
         self.young.len() + self.old.len()
     }
 
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     fn make_room(&mut self) {
         if self.young.len() >= self.half {
             self.old = std::mem::take(&mut self.young);

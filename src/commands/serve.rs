@@ -88,7 +88,8 @@ fn generated_password(data: &Path) -> anyhow::Result<String> {
 
 async fn serve_until_stopped(config: Config) -> anyhow::Result<()> {
     let services = Services::open(&config).await?;
-    let listener = Listener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
+    let listener =
+        Listener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
     println!("listening on http://{}", listener.address()?);
     std::io::stdout().flush()?;
     let (stop, stopped) = watch::channel(false);

@@ -41,6 +41,9 @@ pub fn run(arguments: VerifyArguments) -> anyhow::Result<()> {
         }
         println!("{checked} documents, {} problems", problems.len());
     }
-    anyhow::ensure!(problems.is_empty(), "the store has problems; restore a backup, or ask for help with the list above");
+    anyhow::ensure!(
+        problems.is_empty(),
+        "the store has problems; restore a backup, or ask for help with the list above"
+    );
     Ok(())
 }

@@ -117,9 +117,8 @@ impl Upload {
         }
         let spill = match &mut self.file {
             Some(spill) => spill,
-            empty => empty.insert(
-                spill::Spill::create(&self.store.path().join("uploads")).map_err(|error| unusable(&error))?,
-            ),
+            empty => empty
+                .insert(spill::Spill::create(&self.store.path().join("uploads")).map_err(|error| unusable(&error))?),
         };
         spill.file.write_all(&self.buffer).map_err(|error| unusable(&error))?;
         self.buffer.clear();

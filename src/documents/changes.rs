@@ -219,7 +219,8 @@ impl Walk {
         let Filter::DocumentIds(ids) = &self.options.filter else { return Ok(()) };
         let keys: Vec<Vec<u8>> = ids.iter().map(|id| DocumentKey::bytes(self.database.id(), id)).collect();
         let heads = snapshot.get_many(Family::Documents, &keys)?;
-        let positions = heads.iter().flatten().filter_map(|bytes| DocumentHead::decode(bytes)).map(|head| head.position);
+        let positions =
+            heads.iter().flatten().filter_map(|bytes| DocumentHead::decode(bytes)).map(|head| head.position);
         let mut chosen: Vec<Position> = positions.filter(|at| *at > since && *at <= self.end).collect();
         chosen.sort_unstable();
         if self.options.descending {

@@ -164,9 +164,7 @@ impl Listing {
         match key {
             Value::String(id) => DocumentKey::bytes(self.database.id(), id),
             Value::Null | Value::Bool(_) | Value::Number(_) => whole.from.clone(),
-            Value::Array(_) | Value::Object(_) => {
-                after_prefix(&self.database.id().to_be_bytes()).unwrap_or_default()
-            }
+            Value::Array(_) | Value::Object(_) => after_prefix(&self.database.id().to_be_bytes()).unwrap_or_default(),
         }
     }
 

@@ -9,9 +9,7 @@ use settle_protocol::{Revision, document::write_revisions};
 
 use super::databases::Database;
 use super::error::DocumentResult;
-use super::tables::{
-    BODIES, ChangeKey, DOCUMENTS, DatabaseId, PURGES, PurgeRow,
-};
+use super::tables::{BODIES, ChangeKey, DOCUMENTS, DatabaseId, PURGES, PurgeRow};
 use super::write::{Before, Writing};
 use crate::storage::{Family, Range, Read, StorageResult, Store};
 
@@ -166,7 +164,11 @@ pub fn verify(store: &Store, limit: usize, mut progress: impl FnMut(u64)) -> Sto
         match DOCUMENTS.decode(row) {
             Ok(row) => {
                 let counts = live.entry(database).or_default();
-                if row.tree.is_deleted() { counts.1 += 1 } else { counts.0 += 1 }
+                if row.tree.is_deleted() {
+                    counts.1 += 1
+                } else {
+                    counts.0 += 1
+                }
                 problems.extend(check_document(&snapshot, database, &id, &row)?);
             }
             Err(error) => problems.push(format!("document {id:?}: {error}")),
@@ -233,4 +235,3 @@ fn check_document(
     }
     Ok(problems)
 }
-

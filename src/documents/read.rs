@@ -138,7 +138,13 @@ impl Found {
 
     /// Appends the JSON of the document. Returns the attachments whose bytes are to follow in parts of their own, when
     /// `follows` asks for that form.
-    pub fn write(&self, reader: &impl Read, database: DatabaseId, include: &Include, out: &mut Output) -> Vec<Attachment> {
+    pub fn write(
+        &self,
+        reader: &impl Read,
+        database: DatabaseId,
+        include: &Include,
+        out: &mut Output,
+    ) -> Vec<Attachment> {
         self.write_form(reader, database, include, false, out)
     }
 
@@ -278,7 +284,8 @@ pub fn find(reader: &impl Read, database: DatabaseId, id: &str, wanted: &Wanted)
         },
         Wanted::WinnerOrTombstone => row.tree.winner(),
         Wanted::Revision(revision) => row.tree.find(revision),
-        Wanted::Latest(revision) => row.tree.leaves_below(revision).first().copied(),
+        // Of an unknown revision CouchDB shows the winner (recording `rev-trees/latest`).
+        Wanted::Latest(revision) => row.tree.leaves_below(revision).first().copied().or_else(|| row.tree.winner()),
     };
     let node = node.filter(|node| node.stored).ok_or_else(Error::missing)?;
     Ok(Found::read(reader, database, id, &row, node)?.ok_or_else(Error::missing)?)
@@ -315,7 +322,8 @@ pub fn open_revisions(
     let mut nodes: Vec<&Node> = Vec::new();
     let mut missing = Vec::new();
     for revision in asked {
-        let found = if latest { row.tree.leaves_below(revision) } else { row.tree.find(revision).into_iter().collect() };
+        let found =
+            if latest { row.tree.leaves_below(revision) } else { row.tree.find(revision).into_iter().collect() };
         let found: Vec<&Node> = found.into_iter().filter(|node| node.stored).collect();
         if found.is_empty() {
             missing.push(revision.clone());

@@ -30,11 +30,7 @@ pub struct UserAuthor {
 
 impl UserAuthor {
     fn borrowed(&self) -> Author<'_> {
-        Author {
-            name: self.name.as_deref(),
-            server_admin: self.server_admin,
-            database_admin: self.database_admin,
-        }
+        Author { name: self.name.as_deref(), server_admin: self.server_admin, database_admin: self.database_admin }
     }
 }
 
@@ -126,12 +122,8 @@ impl UserWrite {
             (facts.credential.map(|c| c.to_text()), facts.roles, facts.needs_second_factor)
         });
         let changed = credential != account.credential && !self.keeps_epoch;
-        let row = AccountRow {
-            epoch: account.epoch + u64::from(changed),
-            credential,
-            roles,
-            needs_second_factor: second,
-        };
+        let row =
+            AccountRow { epoch: account.epoch + u64::from(changed), credential, roles, needs_second_factor: second };
         writing.batch.put(&ACCOUNTS, &name.to_owned(), &row);
         Ok(())
     }
@@ -139,11 +131,7 @@ impl UserWrite {
 
 /// The version that a write replaces: the leaf an edit extends, or the nearest ancestor of a replicated one that is there.
 /// A history that meets no known revision is judged beside the winner: it could win over it.
-fn stored_before(
-    writing: &Writing<'_, '_>,
-    write: &Write,
-    row: &DocumentRow,
-) -> DocumentResult<Option<UserDocument>> {
+fn stored_before(writing: &Writing<'_, '_>, write: &Write, row: &DocumentRow) -> DocumentResult<Option<UserDocument>> {
     let revision: Option<Revision> = match &write.mode {
         Mode::Interactive { base, .. } => base.clone(),
         Mode::Replicated { path } => path.iter().find(|revision| row.tree.find(revision).is_some()).cloned(),

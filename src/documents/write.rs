@@ -344,14 +344,8 @@ impl<'b, 'a> Writing<'b, 'a> {
             (Some(at), None) => drop(attachments.remove(at)),
             (None, None) => return Err(Error::not_found("Document is missing attachment").into()),
         }
-        let write = Write {
-            id: id.to_owned(),
-            mode: Mode::edit(base),
-            deleted: false,
-            body: body.text,
-            attachments,
-            user,
-        };
+        let write =
+            Write { id: id.to_owned(), mode: Mode::edit(base), deleted: false, body: body.text, attachments, user };
         self.write(write)
     }
 
@@ -423,15 +417,9 @@ impl Before {
 }
 
 /// Attachments of the new revision: arrived ones get this generation, stubs are carried over (§5.3).
-fn resolve(
-    write: &Write,
-    generation: u64,
-    before: Option<&Body>,
-    interactive: bool,
-) -> Result<Vec<Attachment>, Error> {
-    let invalid = |name: &str| {
-        Error::new(ErrorKind::MissingStub, format!("Invalid attachment stub in {} for {name}", write.id))
-    };
+fn resolve(write: &Write, generation: u64, before: Option<&Body>, interactive: bool) -> Result<Vec<Attachment>, Error> {
+    let invalid =
+        |name: &str| Error::new(ErrorKind::MissingStub, format!("Invalid attachment stub in {} for {name}", write.id));
     let mut attachments = Vec::with_capacity(write.attachments.len());
     for given in &write.attachments {
         attachments.push(match &given.source {

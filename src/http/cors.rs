@@ -1,10 +1,10 @@
 //! CORS by configuration: preflights and the headers of simple answers (protocol page §1.0; recordings `cors`).
 
+use hyper::HeaderMap;
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, HeaderValue, VARY,
 };
-use hyper::HeaderMap;
 
 use super::request::Request;
 use super::response::Answer;

@@ -36,6 +36,7 @@ pub enum Endpoint {
     WriteConfig,
     ReloadConfig,
     ClusterSetup,
+    Backup,
     ServerNotYet,
     DatabaseInfo,
     CreateDatabase,
@@ -124,6 +125,7 @@ routes! {
     NodeName              "GET"          [Lit("_node"), Name]                            Operate;
     Metrics               "GET"          [Lit("_metrics")]                               Operate;
     ClusterSetup          "GET"          [Lit("_cluster_setup")]                         Operate;
+    Backup                "POST"         [Lit("_backup")]                                Operate;
     ServerNotYet          "GET,POST"     [Lit("_replicate")]                             Operate;
     ServerNotYet          "GET"          [Lit("_scheduler"), Rest]                       Operate;
     ServerNotYet          "GET"          [Lit("_db_updates")]                            Operate;
@@ -261,9 +263,7 @@ fn couchdb_names(shape: &[Part]) -> Option<&'static str> {
 /// Listings and feeds: in `_users` they are for administrators, whoever else is a member.
 #[must_use]
 pub fn is_listing(endpoint: Endpoint) -> bool {
-    use Endpoint::{
-        AllDocs, AllDocsQueries, Changes, DesignDocs, DesignDocsQueries, LocalDocs, LocalDocsQueries,
-    };
+    use Endpoint::{AllDocs, AllDocsQueries, Changes, DesignDocs, DesignDocsQueries, LocalDocs, LocalDocsQueries};
     matches!(
         endpoint,
         AllDocs | AllDocsQueries | Changes | DesignDocs | DesignDocsQueries | LocalDocs | LocalDocsQueries

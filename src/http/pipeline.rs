@@ -8,12 +8,12 @@ use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue, SERVER, SET_COOKIE};
 use settle_protocol::{Error, ErrorKind};
 
-use super::cors;
 use super::endpoint::{Endpoint, Found, find, is_listing};
 use super::error::HttpError;
 use super::handlers;
 use super::request::Request;
 use super::response::{Answer, AnswerBody};
+use super::{compression, cors};
 use crate::access::need::{Need, permit};
 use crate::accounts::caller::{Caller, Proof};
 use crate::accounts::error::AccountError;
@@ -66,6 +66,7 @@ pub(crate) async fn answer(
 ) -> hyper::Response<AnswerBody> {
     let settings = services.settings();
     let head = request.method() == "HEAD";
+    let gzip = settings.compress_responses && compression::accepts_gzip(request.headers());
     let id = request_id(request.headers().get("x-couch-request-id"));
     let too_long = request.uri().path_and_query().is_some_and(|path| path.as_str().len() > settings.max_uri_bytes);
     let mut answer = if too_long {
@@ -86,6 +87,8 @@ pub(crate) async fn answer(
     };
     if head {
         answer = answer.without_body();
+    } else if gzip {
+        answer = compression::compress(answer);
     }
     answer.headers.insert(SERVER, HeaderValue::from_static(SERVER_NAME));
     if answer.status != 304 {

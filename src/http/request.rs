@@ -204,7 +204,10 @@ mod tests {
         assert_eq!(segments("/db/_design%2Fx"), ["db", "_design/x"]);
         assert_eq!(segments_of("/db/_design%2Fx", false).expect("valid"), ["db", "_design", "x"]);
         for bad in ["/db/%", "/db/%4", "/db/%zz"] {
-            assert_eq!(segments_of(bad, true).map_err(|e| e.reason().to_owned()), Err("invalid_url_encoding".to_owned()));
+            assert_eq!(
+                segments_of(bad, true).map_err(|e| e.reason().to_owned()),
+                Err("invalid_url_encoding".to_owned())
+            );
         }
         assert!(segments_of("/db/%ff", true).is_err());
     }

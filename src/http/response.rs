@@ -242,7 +242,9 @@ impl Body for AnswerBody {
         match self.get_mut() {
             Self::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Self::Stream(stream) => stream.as_mut().poll_next(context).map(|next| next.map(|next| next.map(Frame::data))),
+            Self::Stream(stream) => {
+                stream.as_mut().poll_next(context).map(|next| next.map(|next| next.map(Frame::data)))
+            }
         }
     }
 

@@ -197,10 +197,9 @@ fn identity(db: &DB, fresh_id: impl Fn() -> [u8; 16]) -> StorageResult<([u8; 16]
 
 fn explain_open(path: &Path, error: StorageError) -> StorageError {
     match error {
-        StorageError::Engine(text) if text.contains("LOCK") || text.contains("lock") => StorageError::Unusable(format!(
-            "the data folder {} is in use by another process (or not writable): {text}",
-            path.display()
-        )),
+        StorageError::Engine(text) if text.contains("LOCK") || text.contains("lock") => StorageError::Unusable(
+            format!("the data folder {} is in use by another process (or not writable): {text}", path.display()),
+        ),
         other => other,
     }
 }

@@ -32,10 +32,7 @@ impl Store {
     ///
     /// # Errors
     /// What `work` returns, or a [`StorageError`] when the store cannot write; then nothing of it was written.
-    pub async fn write<T, E>(
-        &self,
-        work: impl FnOnce(&mut Batch<'_>) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, E>
+    pub async fn write<T, E>(&self, work: impl FnOnce(&mut Batch<'_>) -> Result<T, E> + Send + 'static) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<StorageError> + Send + 'static,

@@ -60,7 +60,8 @@ pub(super) async fn create(context: &mut Context) -> Handled {
 /// `DELETE /db`.
 pub(super) async fn delete(context: &mut Context) -> Handled {
     if context.request.query.get("rev").is_some() {
-        let reason = "You tried to DELETE a database with a ?=rev parameter. Did you mean to DELETE a document instead?";
+        let reason =
+            "You tried to DELETE a database with a ?=rev parameter. Did you mean to DELETE a document instead?";
         return Err(Error::bad_request(reason).into());
     }
     context.services.catalogue.delete(context.request.segment(0)).await?;

@@ -365,8 +365,7 @@ pub(super) async fn copy(context: &mut Context) -> Handled {
     let (id, _) = document_id(context);
     guard_read(context, &id)?;
     let destination = context.request.header("destination").map(str::to_owned);
-    let destination =
-        destination.ok_or_else(|| Error::bad_request("Destination header is mandatory for COPY."))?;
+    let destination = destination.ok_or_else(|| Error::bad_request("Destination header is mandatory for COPY."))?;
     let (target, query) = destination.split_once('?').unwrap_or((destination.as_str(), ""));
     if target.contains("://") {
         return Err(Error::bad_request("Destination URL must be relative.").into());

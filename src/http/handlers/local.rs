@@ -66,9 +66,10 @@ pub(super) async fn delete(context: &mut Context) -> Handled {
     let database = context.database()?;
     let (owner, id) = (local::owner(&context.caller), id_of(context));
     let name = id.clone();
-    let deleted = context.services.store.write(move |batch| -> Result<(), DocumentError> {
-        local::delete(batch, &database, owner, &name)
-    });
+    let deleted = context
+        .services
+        .store
+        .write(move |batch| -> Result<(), DocumentError> { local::delete(batch, &database, owner, &name) });
     deleted.await?;
     Ok(Answer::written(200, &id, "0-0"))
 }

@@ -33,6 +33,7 @@ pub(crate) async fn call(endpoint: Endpoint, context: &mut Context) -> Handled {
         Endpoint::ActiveTasks => Ok(server::active_tasks(context)),
         Endpoint::Membership => Ok(server::membership()),
         Endpoint::ClusterSetup => Ok(Answer::json(200, &b"{\"state\":\"single_node_enabled\"}"[..])),
+        Endpoint::Backup => node::backup(context).await,
         Endpoint::SessionInfo => session::info(context),
         Endpoint::LogIn => session::log_in(context).await,
         Endpoint::LogOut => session::log_out(context).await,

@@ -8,6 +8,7 @@ use super::server::{NODE, check_node};
 use crate::documents::tables::Counters;
 use crate::http::pipeline::Context;
 use crate::http::response::Answer;
+use crate::storage::StorageError;
 
 /// `GET /_node/{name}`.
 pub(super) fn name(context: &Context) -> Handled {
@@ -114,4 +115,16 @@ pub(super) async fn write_config(context: &mut Context) -> Handled {
     };
     context.services.change_setting(&section, &key, value).await?;
     Ok(Answer::json(200, Value::String(old.unwrap_or_default()).to_string()))
+}
+
+/// `POST /_backup`: a checkpoint in a new folder below the data folder, made while the server goes on.
+pub(super) async fn backup(context: &mut Context) -> Handled {
+    context.request.require_json()?;
+    let store = context.services.store.clone();
+    let name = format!("{}-{}", context.services.clock.now(), uuid::Uuid::new_v4().simple());
+    let path = store.path().join("backups").join(name);
+    let target = path.clone();
+    let made = tokio::task::spawn_blocking(move || store.backup(&target));
+    made.await.map_err(|_| StorageError::Panicked)??;
+    Ok(Answer::json(201, json!({"ok": true, "path": path}).to_string()))
 }

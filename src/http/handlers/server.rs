@@ -64,9 +64,7 @@ fn names_in_range(context: &Context) -> Result<Vec<String>, Error> {
         names.reverse();
     }
     let end = options.end.as_ref().and_then(Value::as_str).filter(|_| options.exclusive_end).map(str::to_owned);
-    names.retain(|name| {
-        crate::documents::listing::in_range(&options, name) && end.as_deref() != Some(name.as_str())
-    });
+    names.retain(|name| crate::documents::listing::in_range(&options, name) && end.as_deref() != Some(name.as_str()));
     let skip = usize::try_from(options.skip).unwrap_or(usize::MAX);
     let limit = usize::try_from(options.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
     Ok(names.into_iter().skip(skip).take(limit).collect())
