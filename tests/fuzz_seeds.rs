@@ -13,7 +13,8 @@ const PATIENCE: Duration = Duration::from_millis(300);
 fn no_bytes_make_the_server_fail() {
     let server = TestServer::start();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/http_surface");
-    let mut seeds: Vec<_> = std::fs::read_dir(folder).expect("seeds").map(|seed| seed.expect("a seed").path()).collect();
+    let mut seeds: Vec<_> =
+        std::fs::read_dir(folder).expect("seeds").map(|seed| seed.expect("a seed").path()).collect();
     seeds.sort();
     assert!(seeds.len() >= 10, "only {} seeds", seeds.len());
     // Once as anybody and once as the administrator, who gets past the door.

@@ -199,7 +199,11 @@ fn law_10_revisions_are_contiguous() {
     world.client.put(&world.path("/_revs_limit"), &json!(LIMIT)).expect(200);
     for _ in 0..STEPS {
         // No purge: it may take the leaf for whose sake another one's older revisions were kept.
-        if world.chance.percent(50) { world.edit() } else { world.replicate() };
+        if world.chance.percent(50) {
+            world.edit()
+        } else {
+            world.replicate()
+        };
         let id = world.document();
         let leaves = world.leaves(&id);
         for (leaf, (_, path)) in &leaves {

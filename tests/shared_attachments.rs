@@ -1,7 +1,7 @@
 //! Attachment bytes are stored once, whoever holds them: they stay as long as one document of one database needs them.
 //!
-//! Regression: databases deleted at the same moment once gave their references back twice, and took bytes with them that
-//! another database still showed. Nothing here looks at the store; only what clients can read counts.
+//! Regression: databases deleted at the same moment once gave their references back twice, and took bytes with them
+//! that another database still showed. Nothing here looks at the store; only what clients can read counts.
 
 #![allow(clippy::disallowed_methods, reason = "test clients live in real time")]
 

@@ -3,6 +3,8 @@
 //! Sources: protocol page §5.1 (forms), §5.3 (`revpos`), §5.5 (base64 rules). Bytes at rest are the identity encoding and
 //! digests are of it (design §16), so a `Content-Encoding` is undone on arrival and never shows here again.
 
+use std::collections::HashMap;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use md5::{Digest, Md5};
@@ -146,7 +148,8 @@ pub fn read_attachments(scanner: &mut Scanner<'_>) -> Result<Vec<IncomingAttachm
     if scanner.kind()? != Kind::Object {
         return Err(bad_member());
     }
-    let mut attachments: Vec<IncomingAttachment> = Vec::new();
+    let mut attachments: Vec<Option<IncomingAttachment>> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
     scanner.object(|name, scanner| {
         let name = name.decode().into_owned();
         check_attachment_name(&name)?;
@@ -154,11 +157,13 @@ pub fn read_attachments(scanner: &mut Scanner<'_>) -> Result<Vec<IncomingAttachm
             return Err(Error::bad_request(format!("Invalid attachment data for {name}")));
         }
         let attachment = read_attachment(name, scanner)?;
-        attachments.retain(|earlier| earlier.name != attachment.name);
-        attachments.push(attachment);
+        if let Some(earlier) = places.insert(attachment.name.clone(), attachments.len()) {
+            attachments[earlier] = None;
+        }
+        attachments.push(Some(attachment));
         Ok(())
     })?;
-    Ok(attachments)
+    Ok(attachments.into_iter().flatten().collect())
 }
 
 #[derive(Default)]

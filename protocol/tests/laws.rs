@@ -90,11 +90,13 @@ fn hash(kind: u8, edit: usize) -> Hash {
 
 /// 1 to 24 edits with several roots, whose generation says that their beginning is unknown.
 fn forests() -> impl Strategy<Value = Forest> {
-    let edit = (prop::option::weighted(0.85, any::<Index>()), 1..4_u64, any::<u8>(), prop::bool::weighted(0.25));
+    // Every other edit continues the one before it, so that there are long branches too.
+    let parent = prop::option::weighted(0.85, prop::option::of(any::<Index>()));
+    let edit = (parent, 1..4_u64, any::<u8>(), prop::bool::weighted(0.25));
     prop::collection::vec(edit, 1..24).prop_map(|edits| {
         let mut forest = Forest { edits: Vec::new() };
         for (at, (parent, generation, kind, deleted)) in edits.into_iter().enumerate() {
-            let parent = parent.filter(|_| at > 0).map(|index| index.index(at));
+            let parent = parent.filter(|_| at > 0).map(|parent| parent.map_or(at - 1, |index| index.index(at)));
             let generation = parent.map_or(generation, |parent| forest.edits[parent].revision.generation + 1);
             let revision = Revision { generation, hash: hash(kind, at) };
             forest.edits.push(Edit { revision, parent, deleted });

@@ -202,7 +202,9 @@ pub(super) fn refer(batch: &mut Batch<'_>, database: DatabaseId, arrived: &Arriv
                     batch.put(&CHUNKS, &ChunkKey { address: arrived.address, number }, &chunk.to_vec());
                 }
             }
-            (None, Some(_)) => {}
+            // Written ahead by this upload, unless the last holder of the same bytes was removed in between.
+            (None, Some(_)) if batch.get(&CHUNKS, &ChunkKey { address: arrived.address, number: 0 })?.is_some() => {}
+            (None, Some(_)) => return Err(StorageError::Overloaded),
             (None, None) => return Err(StorageError::Overloaded),
         }
     }

@@ -326,7 +326,7 @@ impl Walk {
         }
         self.shown += 1;
         self.remaining = self.remaining.saturating_sub(1);
-        let shows_seq = self.options.seq_interval.is_none_or(|interval| self.shown % interval == 0);
+        let shows_seq = self.options.seq_interval.is_none_or(|interval| self.shown.is_multiple_of(interval));
         let tokens = self.database.tokens;
         let token = shows_seq.then_some(move |out: &mut Vec<u8>| tokens.write(position, out));
         write_row_start(&mut out.text, token, row.id, leaves, row.deleted);

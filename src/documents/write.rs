@@ -3,6 +3,8 @@
 //! The laws of the tree are in `settle_protocol::revision_tree`; this file reads the stored tree, applies one write, and
 //! writes tree, body, log row and counters into the same batch. A refused document writes nothing.
 
+use std::collections::HashMap;
+
 use settle_protocol::attachment::{Attachment, Content, IncomingAttachment};
 use settle_protocol::document::IncomingDocument;
 use settle_protocol::revision_tree::{Merged, Node};
@@ -225,7 +227,8 @@ impl<'b, 'a> Writing<'b, 'a> {
         };
         let claimed = if row.tree.is_empty() { claimed } else { &[] };
         let parent = parent.map(|node| node.revision).or_else(|| claimed.first().cloned());
-        let generation = parent.as_ref().map_or(0, |parent| parent.generation) + 1;
+        let last = || Error::bad_request("The revision has the last generation there is; it cannot be edited.");
+        let generation = parent.as_ref().map_or(0, |parent| parent.generation).checked_add(1).ok_or_else(last)?;
         let before = self.stub_source(write, row, parent.as_slice())?;
         let attachments = resolve(write, generation, before.as_ref(), true)?;
         let named: Vec<(&str, &str, [u8; 16])> =
@@ -420,6 +423,8 @@ impl Before {
 fn resolve(write: &Write, generation: u64, before: Option<&Body>, interactive: bool) -> Result<Vec<Attachment>, Error> {
     let invalid =
         |name: &str| Error::new(ErrorKind::MissingStub, format!("Invalid attachment stub in {} for {name}", write.id));
+    let stored = before.map_or(&[][..], |body| &body.attachments);
+    let stored: HashMap<&str, &Attachment> = stored.iter().map(|kept| (kept.name.as_str(), kept)).collect();
     let mut attachments = Vec::with_capacity(write.attachments.len());
     for given in &write.attachments {
         attachments.push(match &given.source {
@@ -435,8 +440,7 @@ fn resolve(write: &Write, generation: u64, before: Option<&Body>, interactive: b
                 address: arrived.address,
             },
             Source::Stub => {
-                let kept = before.and_then(|body| body.attachments.iter().find(|a| a.name == given.name));
-                let kept = kept.ok_or_else(|| invalid(&given.name))?;
+                let kept = *stored.get(given.name.as_str()).ok_or_else(|| invalid(&given.name))?;
                 if interactive && given.revpos.is_some_and(|revpos| revpos != kept.revpos) {
                     return Err(invalid(&given.name));
                 }

@@ -14,8 +14,9 @@ use super::lenient_target::LenientTarget;
 use super::pipeline::answer;
 use crate::services::Services;
 
-/// Seconds within which the head of a request must arrive (a slow one holds nothing else up).
-const HEADER_SECONDS: u64 = 75;
+/// Seconds within which the head of a request must arrive, an idle connection included: the replicator uses connections
+/// again after a minute, and a checkpoint that finds its connection closed is not repeated (trap T24).
+const HEADER_SECONDS: u64 = 90;
 /// Headers of one request; more are answered 431.
 const MAX_HEADERS: usize = 100;
 /// Bytes of one request's head.
@@ -72,6 +73,7 @@ pub async fn serve(listener: Listener, services: Arc<Services>, mut stop: watch:
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
+                .half_close(true) // a client that has sent all it will send still gets its answer
                 .header_read_timeout(Duration::from_secs(HEADER_SECONDS))
                 .max_headers(MAX_HEADERS)
                 .max_buf_size(MAX_HEAD_BYTES)

@@ -37,12 +37,12 @@ fn a_body_that_is_no_json_is_refused_everywhere() {
         b"{",
         b"nope",
         b"{\"a\":}",
-        b"{\"a\":1} x",
-        b"{\"a\":1}{}",
+        b"{} x",
+        b"{}{}",
         b"{a:1}",
         b"[1,]",
         b"{\"a\":\"\xff\xfe\"}",
-        b"{\"a\":\"\x01\"}",
+        b"{\"a\":[\"\x01\"]}",
         b"\xef\xbb\xbf{}",
     ];
     for (method, path) in ENDPOINTS {
@@ -161,7 +161,7 @@ fn reserved_members_of_the_wrong_type_are_refused_on_every_way_in() {
 #[test]
 fn json_nested_beyond_reason_is_refused() {
     let mut refusals = Refusals::start();
-    let nested = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
+    let nested = |depth: usize| format!("{{\"a\":{}1{}}}", "[".repeat(depth), "]".repeat(depth));
     let wanted = (400, "bad_request", "JSON is nested too deeply");
     refusals.json("PUT", "/refusals/new", &nested(513), wanted);
     refusals.json("POST", "/refusals", &nested(513), wanted);
@@ -175,15 +175,14 @@ fn json_nested_beyond_reason_is_refused() {
         &format!("{{\"a\":[{endless}"),
         (400, "bad_request", "Invalid rev format"),
     );
+    // Bodies that set something are read by another parser, and may be 1 MiB.
     for (method, path) in [("POST", "/_changes"), ("POST", "/_all_docs"), ("PUT", "/_security")] {
-        refusals.json(method, &full(path), &format!("{{\"a\":{endless}"), NO_JSON);
+        refusals.json(method, &full(path), &format!("{{\"a\":{}", &endless[..900_000]), NO_JSON);
     }
-    let selector = format!(r#"{{"selector":{}{}}}"#, r#"{"$not":"#.repeat(120), "{}".to_owned() + &"}".repeat(120));
-    let answer = refusals.admin.send(
-        &Request::new("POST", "/refusals/_changes?filter=_selector")
-            .header("Content-Type", "application/json")
-            .body(selector),
-    );
-    refusals.check("a selector nested 120 deep is answered", matches!(answer.status, 200 | 400));
+    let selector = format!(r#"{{"selector":{}{{}}{}}}"#, r#"{"$not":"#.repeat(120), "}".repeat(120));
+    let request =
+        Request::new("POST", "/refusals/_changes?filter=_selector").header("Content-Type", "application/json");
+    let status = refusals.admin.send(&request.body(selector)).status;
+    refusals.check(&format!("a selector nested 120 deep: {status}"), matches!(status, 200 | 400));
     refusals.finish();
 }

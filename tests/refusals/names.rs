@@ -152,10 +152,9 @@ fn parameters_that_cannot_be_are_refused() {
     }
     refusals.refused(&Request::new("GET", "/_uuids?count=1001"), (400, "bad_request", "count parameter too large"));
     for name in ["A", "0a", "a.b", "_x", "a%20b"] {
-        let reason = format!(
-            "Name: '{}'. Only lowercase characters (a-z), digits (0-9), and any of the characters _, $, (, ), +, -, and / are allowed. Must begin with a letter.",
-            name.replace("%20", " ")
-        );
+        let rule = "Only lowercase characters (a-z), digits (0-9), and any of the characters _, $, (, ), +, -, and / \
+            are allowed. Must begin with a letter.";
+        let reason = format!("Name: '{}'. {rule}", name.replace("%20", " "));
         refusals.refused(&Request::new("PUT", &format!("/{name}")), (400, "illegal_database_name", &reason));
     }
     refusals.refused(

@@ -12,7 +12,6 @@ fn documents_above_the_limit_are_refused() {
     refusals.json("POST", "/refusals", &long, (413, "document_too_large", "n"));
     let batch = format!(r#"{{"docs":[{{"_id":"good"}},{long}]}}"#);
     refusals.json("POST", "/refusals/_bulk_docs", &batch, (413, "document_too_large", "n"));
-    refusals.json("PUT", "/refusals/_local/n", &long, (413, "document_too_large", "_local/n"));
     let local = long.replace("\"n\"", "\"_local/n\"");
     refusals.json(
         "POST",
@@ -23,6 +22,15 @@ fn documents_above_the_limit_are_refused() {
     refusals.server.set_config("couchdb/max_document_size", "1006");
     refusals.admin.send(&Request::new("PUT", "/refusals/n").body(long)).expect(201);
     refusals.before = super::state(&refusals.admin);
+    refusals.finish();
+}
+
+#[test]
+fn local_documents_above_the_limit_are_refused() {
+    let mut refusals = Refusals::start();
+    refusals.server.set_config("couchdb/max_document_size", "1000");
+    let long = format!(r#"{{"a":"{}"}}"#, "x".repeat(1000));
+    refusals.json("PUT", "/refusals/_local/n", &long, (413, "document_too_large", ""));
     refusals.finish();
 }
 

@@ -43,6 +43,9 @@ pub(super) async fn write(context: &mut Context) -> Handled {
     if document.deleted {
         return delete(context).await;
     }
+    if document.body.len() > context.settings.max_document_bytes {
+        return Err(settle_protocol::bulk::too_large(String::new()).into());
+    }
     let sent = document.revision.take().map(|revision| revision.to_string());
     let sent = sent.or_else(|| context.request.query.get("rev").map(str::to_owned));
     let id = id_of(context);

@@ -45,27 +45,24 @@ async fn read_form(context: &mut Context) -> Result<Form, Error> {
     let content_type = context.request.header("content-type").unwrap_or_default().to_owned();
     let body = context.request.read_body(MAX_LOGIN_BYTES).await?;
     let kind = content_type.split(';').next().unwrap_or_default().trim();
-    let get: Box<dyn Fn(&str) -> Option<String> + Send> = match kind {
+    let pairs: Vec<(String, String)> = match kind {
         "application/json" => {
             let value: Value = serde_json::from_slice(&body).map_err(|_| Error::invalid_json())?;
-            Box::new(move |name| value.get(name).and_then(Value::as_str).map(str::to_owned))
+            let members = value.as_object().into_iter().flatten();
+            members.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect()
         }
         "application/x-www-form-urlencoded" => {
             let text = String::from_utf8_lossy(&body).into_owned();
-            let pairs: Vec<(String, String)> = text
-                .split('&')
-                .filter_map(|pair| {
-                    let (name, value) = pair.split_once('=')?;
-                    Some((crate::http::request::decode(name).ok()?, crate::http::request::decode(value).ok()?))
-                })
-                .collect();
-            Box::new(move |name| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone()))
+            let decoded = |text: &str| crate::http::request::decode(text).ok();
+            let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
+            pairs.filter_map(|(name, value)| Some((decoded(name)?, decoded(value)?))).collect()
         }
         _ => {
             let reason = "Content-Type must be 'application/x-www-form-urlencoded' or 'application/json'";
             return Err(Error::new(ErrorKind::BadContentType, reason));
         }
     };
+    let get = |name: &str| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
     let name = get("name").or_else(|| get("username"));
     let name = name.ok_or_else(|| Error::bad_request("request body must contain a username"))?;
     Ok(Form { name, password: get("password").unwrap_or_default() })
