@@ -7,6 +7,8 @@ mod architecture;
 mod backup;
 mod clients;
 mod durability;
+mod fuzz_seeds;
+mod laws;
 mod recordings;
 mod refusals;
 mod shared_attachments;

@@ -113,7 +113,7 @@ mod tests {
         assert_eq!((map.peek(&key(1)), map.len()), (Some(&'c'), 2));
         map.remove(&key(1));
         map.remove(&key(2));
-        assert!(map.is_empty());
+        assert_eq!(map.len(), 0);
 
         let mut map = RecentMap::new(4);
         for number in [1, 2, 3, 1] {

@@ -258,17 +258,25 @@ impl<'b, 'a> Writing<'b, 'a> {
         Ok(Some(Body { attachments, text: write.body.clone() }))
     }
 
-    /// A known revision may come with more of its history than is stored: nothing anybody follows changes by that.
+    /// A known revision may come with more of its history than is stored. Usually nothing anybody follows changes by that;
+    /// but a leaf may turn out to be its ancestor, and then the document changes like by any write.
     fn learn_ancestors(&mut self, id: &str, row: &mut DocumentRow, path: &[Revision]) -> StorageResult<()> {
-        let known = row.tree.nodes().len();
         if path.len() <= row.tree.path(&path[0]).len() {
             return Ok(());
         }
+        let before = Before::of(row);
+        let known = row.tree.clone();
         row.tree.merge(path, false);
         for cut in row.tree.stem(self.revs_limit) {
             self.drop_body(id, row, &cut)?;
         }
-        if row.tree.nodes().len() != known {
+        let same_leaves = {
+            let (now, then) = (row.tree.leaves(), known.leaves());
+            now.len() == then.len() && now.iter().zip(then).all(|(now, then)| now.revision == then.revision)
+        };
+        if !same_leaves {
+            self.place(id, Some(before), row.clone());
+        } else if row.tree != known {
             self.rewrite(id, row);
         }
         Ok(())
