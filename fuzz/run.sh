@@ -24,6 +24,9 @@ build=(cargo build --quiet -p settle-fuzz --features "$features")
 "${build[@]}" --lib
 RUSTC_WRAPPER='' RUSTC_WORKSPACE_WRAPPER="$PWD/fuzz/instrument.sh" CARGO_INCREMENTAL=0 "${build[@]}" --bin "$target"
 
-mkdir -p "$out/fuzz-corpus/$target" "fuzz/artifacts/$target"
+# The store of http_surface lies in the temporary folder.
+rm -rf "$out/fuzz-tmp/$target"
+mkdir -p "$out/fuzz-corpus/$target" "$out/fuzz-tmp/$target" "fuzz/artifacts/$target"
+export TMPDIR=$out/fuzz-tmp/$target
 exec "$out/debug/$target" "$out/fuzz-corpus/$target" "fuzz/seeds/$target" -max_total_time="$seconds" -max_len=4096 \
     -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix="fuzz/artifacts/$target/" "$@"
