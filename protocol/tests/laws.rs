@@ -298,7 +298,7 @@ proptest! {
     }
 
     #[test]
-    fn law_10_revisions_are_contiguous((_, writes, _) in deliveries(), limit in 1..6_usize) {
+    fn law_10_revisions_are_contiguous((_, writes, _) in deliveries(), limit in 1..12_usize) {
         let mut tree = tree_of(&writes);
         let single = tree.leaves().len() == 1;
         tree.stem(limit);
@@ -423,14 +423,19 @@ proptest! {
         let name = |deleted, body: &str, files: &[(&str, &str, [u8; 16])]| {
             Revision::of_edit(parent.as_ref(), deleted, body, files)
         };
-        let first = name(deleted, &here, &files);
+        let (first, mut made) = (name(deleted, &here, &files), Vec::new());
         prop_assert_eq!(&first, &name(deleted, &there, &files), "neither the id nor the place matters");
         prop_assert_eq!(first.generation, parent.as_ref().map_or(1, |parent| parent.generation + 1));
         prop_assert_ne!(&first, &name(!deleted, &here, &files));
         prop_assert_ne!(&first, &name(deleted, &format!("{here},\"w\":1"), &files));
         prop_assert_ne!(&first, &Revision::of_edit(Some(&first), deleted, &here, &files));
-        files.push(("f", "t", [7; 16]));
-        prop_assert_ne!(&first, &name(deleted, &here, &files));
+        for different in [("f", "t", [7; 16]), ("f", "t", [8; 16]), ("f", "u", [7; 16]), ("g", "t", [7; 16])] {
+            files.push(different);
+            made.push(name(deleted, &here, &files).to_string());
+            files.pop();
+        }
+        made.push(first.to_string());
+        prop_assert_eq!(made.iter().collect::<BTreeSet<_>>().len(), made.len(), "every part counts: {:?}", made);
     }
 
     #[test]
