@@ -4,6 +4,8 @@
 //! A failing run is repeated with `SETTLE_SEED`. This proves the order of write and answer, not the disk: a killed process
 //! loses nothing that the operating system has taken.
 
+#![expect(clippy::disallowed_methods, reason = "a server must live for a while before it is killed")]
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;

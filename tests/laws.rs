@@ -398,7 +398,8 @@ fn law_18_purge_removes_exactly() {
             assert_eq!(missing, every, "nothing of {id} is known any more");
         }
         let mut before = others;
-        (before.documents.remove(&id), state.documents.remove(&id));
+        before.documents.remove(&id);
+        state.documents.remove(&id);
         assert_eq!(state.documents, before.documents, "the other documents");
         let deleted = state.documents.values().filter(|seen| seen.deleted).count()
             + usize::from(!staying.is_empty() && staying.values().all(|(deleted, _)| *deleted));
