@@ -66,7 +66,7 @@ impl TokenPrefix {
         String::from_utf8(out).unwrap_or_default()
     }
 
-    /// Where a client stands. A well-formed token of another history is [`Since::At`] 0: the client is told everything
+    /// Where a client stands. A well-formed token of another history is [`StartingPoint::After`] 0: the client is told everything
     /// again and skips what it has.
     #[must_use]
     pub fn resolve(&self, since: &Since) -> StartingPoint {

@@ -1,6 +1,6 @@
 //! `_all_docs` and `_design_docs`: documents by id, in order of bytes (§1.2, recordings `all-docs`).
 //!
-//! A listing is read page by page like the feed. `offset` is counted up to [`EXACT_OFFSET`] rows and `null` beyond.
+//! A listing is read page by page like the feed. `offset` is counted up to `EXACT_OFFSET` rows and `null` beyond.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
