@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::error::{DocumentError, DocumentResult};
 use super::tables::{COUNTERS, Counters, DATABASES, DatabaseId, DatabaseKey, DatabaseRow};
 use crate::accounts::security::Security;
-use crate::storage::{Family, OF_A_DATABASE, Range, Read, Snapshot, StorageResult, Store};
+use crate::storage::{Family, OF_A_DATABASE, Range, Read, StorageResult, Store};
 
 /// A database that is open.
 #[derive(Debug)]
@@ -226,11 +226,6 @@ pub fn still_there(reader: &impl Read, database: &Database) -> DocumentResult<Da
         Some(row) if row.id == database.id() => Ok(row),
         _ => Err(no_database().into()),
     }
-}
-
-/// A snapshot together with what a read of one database needs.
-pub fn snapshot_of(store: &Store) -> Snapshot<'_> {
-    store.snapshot()
 }
 
 impl From<DocumentError> for std::io::Error {

@@ -366,22 +366,15 @@ pub fn revisions_diff(
     database: DatabaseId,
     asked: &[(String, Vec<Revision>)],
 ) -> StorageResult<Vec<u8>> {
-    let mut out = vec![b'{'];
-    for_each_diff(reader, database, asked, |id, missing, ancestors| {
-        if out.len() > 1 {
-            out.push(b',');
-        }
-        write_string(&mut out, id);
-        out.extend_from_slice(b":{\"missing\":");
-        write_revisions(&mut out, missing);
+    diff_object(reader, database, asked, |out, missing, ancestors| {
+        out.extend_from_slice(b"{\"missing\":");
+        write_revisions(out, missing);
         if !ancestors.is_empty() {
             out.extend_from_slice(b",\"possible_ancestors\":");
-            write_revisions(&mut out, ancestors);
+            write_revisions(out, ancestors);
         }
         out.push(b'}');
-    })?;
-    out.push(b'}');
-    Ok(out)
+    })
 }
 
 /// Appends `{"id":[…],…}` for what is not stored (`_missing_revs`).
@@ -393,35 +386,33 @@ pub fn missing_revisions(
     database: DatabaseId,
     asked: &[(String, Vec<Revision>)],
 ) -> StorageResult<Vec<u8>> {
-    let mut out = vec![b'{'];
-    for_each_diff(reader, database, asked, |id, missing, _| {
-        if out.len() > 1 {
-            out.push(b',');
-        }
-        write_string(&mut out, id);
-        out.push(b':');
-        write_revisions(&mut out, missing);
-    })?;
-    out.push(b'}');
-    Ok(out)
+    diff_object(reader, database, asked, |out, missing, _| write_revisions(out, missing))
 }
 
-fn for_each_diff(
+/// An object with a member for each document that lacks a revision asked for; `value` writes what stands behind the id.
+fn diff_object(
     reader: &impl Read,
     database: DatabaseId,
     asked: &[(String, Vec<Revision>)],
-    mut each: impl FnMut(&str, &[&Revision], &[&Revision]),
-) -> StorageResult<()> {
+    value: impl Fn(&mut Vec<u8>, &[&Revision], &[&Revision]),
+) -> StorageResult<Vec<u8>> {
+    let mut out = vec![b'{'];
     let keys: Vec<Vec<u8>> = asked.iter().map(|(id, _)| DocumentKey::bytes(database, id)).collect();
     let rows = reader.get_many(DOCUMENTS.family(), &keys)?;
     for ((id, revisions), bytes) in asked.iter().zip(rows) {
         let row = bytes.map(|bytes| DOCUMENTS.decode(&bytes)).transpose()?.unwrap_or_default();
         let (missing, ancestors) = row.tree.diff(revisions);
         if !missing.is_empty() {
-            each(id, &missing, &ancestors);
+            if out.len() > 1 {
+                out.push(b',');
+            }
+            write_string(&mut out, id);
+            out.push(b':');
+            value(&mut out, &missing, &ancestors);
         }
     }
-    Ok(())
+    out.push(b'}');
+    Ok(out)
 }
 
 /// The document as a JSON value, for selectors: with `_id`, `_rev`, `_deleted`, attachments as stubs.
