@@ -37,7 +37,15 @@ fn upload(client: &Client, document: &str) {
         let known = client.get(document);
         let revision = if known.status == 200 { known.json()["_rev"].as_str().map(str::to_owned) } else { None };
         let query = revision.map(|revision| format!("?rev={revision}")).unwrap_or_default();
-        client.send(&Request::new("PUT", &format!("{document}/{name}{query}")).body(bytes)).expect(201);
+        let put = Request::new("PUT", &format!("{document}/{name}{query}")).body(bytes);
+        // 503 is the honest answer when bytes written ahead were erased in between: the client tries again.
+        let mut answer = client.send(&put);
+        for _ in 0..5 {
+            if answer.status == 503 {
+                answer = client.send(&put);
+            }
+        }
+        answer.expect(201);
     }
 }
 

@@ -17,6 +17,7 @@ use report::{Figure, Report};
 use server::{Scratch, Server};
 
 pub mod client;
+pub mod country;
 pub mod footprint;
 pub mod longpoll;
 pub mod raw_limits;
@@ -25,6 +26,7 @@ pub mod reference;
 pub mod replication;
 pub mod report;
 pub mod samples;
+mod scope;
 pub mod server;
 pub mod writes;
 
@@ -33,6 +35,11 @@ const DATABASE: &str = "settle_bench";
 /// Measures a server and prints a table.
 #[derive(Debug, clap::Args)]
 pub struct BenchArguments {
+    /// `scope`: scoped databases while they grow, instead of the workloads of a plain one.
+    pub subject: Option<Subject>,
+    /// With `scope`: the numbers of documents at which it measures, growing.
+    #[arg(long, value_delimiter = ',', value_name = "N", default_values_t = [100_000, 1_000_000, 5_000_000])]
+    pub sizes: Vec<u64>,
     /// Measure this server (http://name:password@host:port, an administrator) instead of starting one.
     #[arg(long)]
     pub url: Option<String>,
@@ -57,6 +64,13 @@ pub struct BenchArguments {
     /// Start this program instead of this very one, to compare two builds.
     #[arg(long, value_name = "FILE", conflicts_with = "url")]
     pub program: Option<PathBuf>,
+}
+
+/// What else can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Subject {
+    /// Scoped databases.
+    Scope,
 }
 
 /// The workloads, in the order in which they run.
@@ -143,6 +157,12 @@ pub fn run(arguments: BenchArguments) -> anyhow::Result<()> {
         return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    if arguments.subject.is_some() {
+        let scratch = Scratch::create(&arguments.folder)?;
+        let own = std::env::current_exe().context("cannot find this program's own file")?;
+        let program = arguments.program.unwrap_or(own);
+        return runtime.block_on(scope::run(&program, &scratch, &arguments.sizes, arguments.json));
+    }
     let report = runtime.block_on(measure(&arguments))?;
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&report.to_json())?);

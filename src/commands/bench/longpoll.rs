@@ -111,6 +111,11 @@ async fn open_all(target: &Target, database: &str, count: u64) -> anyhow::Result
             }
         }
     }
+    // Those that ended while the last ones were opened.
+    if let Some(ended) = waiting.try_join_next() {
+        ended.context("a task of the bench failed")??;
+        bail!("a longpoll ended before anything was written, {count} were open");
+    }
     Ok(waiting)
 }
 
