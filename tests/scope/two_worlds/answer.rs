@@ -1,0 +1,101 @@
+//! An answer as text, without what may differ between two worlds for reasons that tell nothing.
+//!
+//! Positions are global: a token contains the number of writes to the whole database, and every account may see it grow.
+//! So the tokens of rows are replaced by the order of their first appearance in this world, and those that stand for the
+//! end of the log (`last_seq`, `update_seq` and the like) by a word. Times, sizes on disk, random names, session cookies
+//! and the address of the server are set aside. Everything else stays as it came.
+
+use std::sync::LazyLock;
+
+use regex::{Captures, Regex};
+
+use crate::support::http::{Request, Response};
+
+/// Headers that differ from answer to answer.
+const SET_ASIDE: [&str; 3] = ["date", "set-cookie", "x-couch-request-id"];
+
+static ROW_TOKEN: LazyLock<Regex> = LazyLock::new(|| pattern(r#""seq":"([^"]*)""#));
+static END_TOKEN: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r#""(last_seq|update_seq|purge_seq|_local_seq|committed_update_seq)":("[^"]*"|\d+)"#));
+static SET_ASIDE_MEMBER: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(r#""(instance_start_time|disk_size|data_size|received|uuid)":("[^"]*"|\d+)|"(sizes)":\{[^}]*\}"#)
+});
+static BOUNDARY: LazyLock<Regex> = LazyLock::new(|| pattern(r#"boundary="?([^";]+)"?"#));
+
+fn pattern(text: &str) -> Regex {
+    Regex::new(text).expect("a pattern of this test is well-formed")
+}
+
+/// One world's way of writing things.
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    /// Tokens of rows in the order of their first appearance.
+    rows: Vec<String>,
+}
+
+/// An answer made comparable, and the tokens in it.
+#[derive(Debug)]
+pub(super) struct Shown {
+    pub(super) text: String,
+    pub(super) tokens: Vec<String>,
+}
+
+impl Reader {
+    pub(super) fn read(&mut self, request: &Request, response: &Response, address: &str) -> Shown {
+        let raw = response.text();
+        let tokens = ROW_TOKEN.captures_iter(&raw).map(|found| found[1].to_owned());
+        let ends = END_TOKEN.captures_iter(&raw).filter(|found| &found[1] == "last_seq");
+        let tokens = tokens.chain(ends.map(|found| found[2].trim_matches('"').to_owned())).collect();
+        let body =
+            ROW_TOKEN.replace_all(&raw, |found: &Captures<'_>| format!("\"seq\":\"row {}\"", self.row(&found[1])));
+        let body = END_TOKEN.replace_all(&body, "\"$1\":\"position\"");
+        let body = SET_ASIDE_MEMBER.replace_all(&body, "\"$1$3\":\"set aside\"");
+        let mut body = body.replace(address, "ADDRESS");
+        let same_length = body.len() == raw.len() && !(request.method == "HEAD" && has_tokens(&request.path));
+        let mut text = format!("{}\n", response.status);
+        for (name, value) in response.headers.iter() {
+            if SET_ASIDE.contains(&name) || (name == "content-length" && !same_length) {
+                continue;
+            }
+            let boundary = BOUNDARY.captures(value).map(|found| found[1].to_owned());
+            let mut value = value.replace(address, "ADDRESS");
+            if let Some(boundary) = boundary {
+                value = value.replace(&boundary, "BOUNDARY");
+                body = body.replace(&boundary, "BOUNDARY");
+            }
+            text.push_str(&format!("{name}: {value}\n"));
+        }
+        text.push_str(&format!("\n{body}"));
+        Shown { text, tokens }
+    }
+
+    fn row(&mut self, token: &str) -> usize {
+        match self.rows.iter().position(|known| known == token) {
+            Some(at) => at,
+            None => {
+                self.rows.push(token.to_owned());
+                self.rows.len() - 1
+            }
+        }
+    }
+}
+
+/// Answers to this path hold tokens, whose length is the world's own.
+fn has_tokens(path: &str) -> bool {
+    let path = path.split('?').next().unwrap_or_default();
+    ["", "/", "/_changes", "/_all_docs"].contains(&path)
+}
+
+#[test]
+fn only_what_tells_nothing_is_set_aside() {
+    let request = Request::new("GET", "/a");
+    let answer = |body: &str| Response { status: 200, headers: Default::default(), body: body.as_bytes().to_vec() };
+    let mut reader = Reader::default();
+    let mut read = |body: &str| reader.read(&request, &answer(body), "127.0.0.1:1").text;
+    let first = read(r#"{"results":[{"seq":"5-a","id":"x"},{"seq":"7-b","id":"y"}],"last_seq":"9-c","pending":3}"#);
+    let wanted = r#"{"results":[{"seq":"row 0","id":"x"},{"seq":"row 1","id":"y"}],"last_seq":"position","pending":3}"#;
+    assert_eq!(first, format!("200\n\n{wanted}"));
+    assert_eq!(read(r#"{"seq":"7-b"}"#), "200\n\n{\"seq\":\"row 1\"}");
+    assert_eq!(read(r#"{"sizes":{"file":3},"doc_count":4}"#), "200\n\n{\"sizes\":\"set aside\",\"doc_count\":4}");
+    assert_eq!(read("see http://127.0.0.1:1/a"), "200\n\nsee http://ADDRESS/a");
+}
