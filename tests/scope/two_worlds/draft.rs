@@ -318,8 +318,8 @@ impl Drafts {
             }
             documents.push(document);
         }
-        let made = documents.iter().filter_map(|document| document["_id"].as_str());
-        let made = made.filter(|id| !OUTSIDE.contains(id) && !INSIDE.contains(id)).next_back().map(str::to_owned);
+        let mut made = documents.iter().filter_map(|document| document["_id"].as_str());
+        let made = made.rfind(|id| !OUTSIDE.contains(id) && !INSIDE.contains(id)).map(str::to_owned);
         let mut draft = Draft::post("/_bulk_docs", &json!({"docs": documents, "new_edits": interactive}));
         draft.creates = made;
         draft
