@@ -28,7 +28,7 @@ pub(super) struct Pulled {
     pub(super) changed: BTreeSet<String>,
     /// Held before, and the feed says that they are deleted or out of scope.
     pub(super) lost: BTreeSet<String>,
-    /// What `_reconcile` says the device should drop of all that it held or sent.
+    /// What `_reconcile` says the device should drop of all that it held or that waits in escrow.
     pub(super) drop: BTreeSet<String>,
     /// Every id that the feed named in any way.
     pub(super) named: BTreeSet<String>,
@@ -57,6 +57,8 @@ pub(super) struct Device {
     had: BTreeMap<String, BTreeSet<String>>,
     /// Every revision it made.
     made: BTreeSet<(String, String)>,
+    /// Documents of which a revision was pushed and not accepted so far.
+    waiting: BTreeSet<String>,
     edits: u64,
 }
 
@@ -77,6 +79,7 @@ impl Device {
             held: BTreeMap::new(),
             had: BTreeMap::new(),
             made: BTreeSet::new(),
+            waiting: BTreeSet::new(),
             edits: 0,
         })
     }
@@ -125,13 +128,13 @@ impl Device {
             }
             self.had.entry(id).or_default().insert(rev);
         }
-        let sent = self.made.iter().map(|(id, _)| id);
-        let asked: BTreeSet<&String> = before.keys().chain(self.held.keys()).chain(sent).collect();
+        let asked: BTreeSet<&String> = before.keys().chain(self.held.keys()).chain(&self.waiting).collect();
         pulled.drop = self.reconcile(&asked)?;
         // What is dropped is forgotten with its revisions, the own ones too: it would be new if it came again.
         self.held.retain(|id, _| !pulled.drop.contains(id));
         self.had.retain(|id, _| !pulled.drop.contains(id));
         self.made.retain(|(id, _)| !pulled.drop.contains(id));
+        self.waiting.retain(|id| !pulled.drop.contains(id));
         Ok(pulled)
     }
 
@@ -273,6 +276,7 @@ impl Device {
             pushed.push(revision);
         }
         self.push_bodies(&bodies)?;
+        self.waiting.extend(pushed.iter().map(|revision| revision.id.clone()));
         Ok(pushed)
     }
 
@@ -285,6 +289,7 @@ impl Device {
 
     /// The device learns that its own revision was stored.
     pub(super) fn accepted(&mut self, pushed: &Pushed) {
+        self.waiting.remove(&pushed.id);
         if pushed.deleted {
             self.held.remove(&pushed.id);
         } else {

@@ -50,6 +50,8 @@ struct Pair {
     log: Vec<String>,
     differences: Vec<String>,
     count: u64,
+    /// Answers that were refusals, and answers that were none.
+    outcomes: [usize; 2],
 }
 
 #[test]
@@ -84,6 +86,12 @@ fn run(law: u64, settings: &Value) {
         for side in &pair.sides {
             assert!(!side.world.server.log().contains("panicked"), "{}", side.world.server.log());
         }
+        let [refusals, others] = pair.outcomes;
+        assert!(
+            !pair.differences.is_empty() || refusals.min(others) > STEPS / 10,
+            "both are common: {:?}",
+            pair.outcomes
+        );
         Ok(pair.differences)
     });
     let differences = outcome.unwrap_or_else(|error| vec![error]);
@@ -163,6 +171,7 @@ impl Pair {
             log: Vec::new(),
             differences: Vec::new(),
             count: 0,
+            outcomes: [0, 0],
         })
     }
 
@@ -194,6 +203,7 @@ impl Pair {
             answers.push((side.reader.read(&request, &response, side.world.server.address()), response.status));
         }
         let [(one, status), (other, _)] = answers.as_slice() else { return Err("two worlds answer".to_owned()) };
+        self.outcomes[usize::from(*status < 400)] += 1;
         if one.text != other.text {
             let before = self.log.iter().rev().take(8).rev().cloned().collect::<Vec<_>>().join("\n    ");
             self.differences.push(format!(

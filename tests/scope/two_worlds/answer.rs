@@ -51,7 +51,7 @@ impl Reader {
         let body = END_TOKEN.replace_all(&body, "\"$1\":\"position\"");
         let body = SET_ASIDE_MEMBER.replace_all(&body, "\"$1$3\":\"set aside\"");
         let mut body = body.replace(address, "ADDRESS");
-        let same_length = body.len() == raw.len() && !(request.method == "HEAD" && has_tokens(&request.path));
+        let same_length = body == raw && !(request.method == "HEAD" && has_tokens(&request.path));
         let mut text = format!("{}\n", response.status);
         for (name, value) in response.headers.iter() {
             if SET_ASIDE.contains(&name) || (name == "content-length" && !same_length) {
