@@ -1,9 +1,9 @@
 //! Scoped databases: who sees and may write what, over time, and what is kept of pushes that were refused.
 //!
 //! `visibility` and `sequences` run the data of `tests/acceptance/`; `two_worlds` looks for anything that tells a caller
-//! about documents of others; `hostile` and `escrow` say what becomes of what a device may not write, `moves` what a move does
-//! beside the scripts. `operator` and
-//! `device` are the two kinds of clients. A caller is restricted unless it is called operator or steward.
+//! about documents of others; `hostile` and `escrow` say what becomes of what a device may not write, `moves` what a move
+//! does beside the scripts. `operator` and `device` are the two kinds of clients. A caller is restricted unless it is
+//! called operator or steward.
 
 mod device;
 mod escrow;
