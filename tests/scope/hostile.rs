@@ -410,6 +410,35 @@ fn a_foreign_primary_contact_gives_nothing() {
     );
 }
 
+/// What a worker names before it is there is no more his for having been named (S16), nor for standing in his batch (S7).
+#[test]
+fn a_primary_contact_named_in_advance_gives_nothing() {
+    let mut settings = plain_settings();
+    settings["replication_depth"] = json!([{"role": "chw", "depth": 3, "replicate_primary_contacts": true}]);
+    let outcome = Scene::start(&settings).and_then(|mut scene| {
+        let mut differences = Vec::new();
+        let foreign = |id: &str| person(id, &json!({"_id": "area-2", "parent": {"_id": "fac-lake"}}));
+        let household = |id: &str, contact: &str| {
+            json!({"_id": id, "type": "clinic", "parent": own_lineage("hh-1")["parent"], "contact": {"_id": contact}})
+        };
+        scene.attack("alone", &[(household("hh-a", "pat-later"), HARMLESS)], &mut differences)?;
+        let batch = [(household("hh-b", "pat-beside"), HARMLESS), (foreign("pat-beside"), FOREIGN)];
+        scene.attack("beside a refused document", &batch, &mut differences)?;
+        for id in ["pat-later", "pat-beside"] {
+            scene.operator.put(&foreign(id))?;
+            compare(&mut differences, &format!("{id} is seen by the neighbour"), &true, &scene.others[0].sees(id)?);
+            compare(&mut differences, &format!("{id} is seen by the attacker"), &false, &scene.attacker.sees(id)?);
+        }
+        let named = scene.attacker.pull()?.named;
+        for id in ["pat-later", "pat-beside"] {
+            compare(&mut differences, &format!("{id} is in the attacker's feed"), &false, &named.contains(id));
+        }
+        Ok(scene.finish(differences))
+    });
+    let differences = outcome.unwrap_or_else(|error| vec![error]);
+    assert!(differences.is_empty(), "\n{}\n", differences.join("\n"));
+}
+
 #[test]
 fn escrow_outlives_restarts_and_is_known_to_one_device() {
     let outcome = Scene::start(&plain_settings()).and_then(|mut scene| {
