@@ -218,7 +218,8 @@ impl Device {
         let seen = self.send("GET", &path, None, &[200, 404])?.status == 200;
         let head = self.send("HEAD", &path, None, &[200, 404])?.status == 200;
         let fetched = self.send("POST", "/_bulk_get", Some(&json!({"docs": [{"id": id}]})), &[200])?.json();
-        let fetched = fetched["results"][0]["docs"][0]["ok"].is_object();
+        let fetched = &fetched["results"][0]["docs"][0]["ok"];
+        let fetched = fetched.is_object() && fetched["_deleted"] != json!(true);
         let listed = self.send("POST", "/_all_docs", Some(&json!({"keys": [id]})), &[200])?.json();
         let listed = listed["rows"][0]["value"]["rev"].is_string() && listed["rows"][0]["value"]["deleted"].is_null();
         match [head, fetched, listed] == [seen; 3] {
