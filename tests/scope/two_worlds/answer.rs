@@ -79,8 +79,8 @@ impl Reader {
 
 /// Answers to this path hold tokens, whose length is the world's own.
 fn has_tokens(path: &str) -> bool {
-    let path = path.split('?').next().unwrap_or_default();
-    ["", "/", "/_changes", "/_all_docs"].contains(&path)
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    ["", "/", "/_changes", "/_all_docs"].contains(&path) || query.contains("local_seq=true")
 }
 
 #[test]
