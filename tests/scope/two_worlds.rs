@@ -19,7 +19,7 @@ use crate::support::http::Request;
 mod answer;
 mod draft;
 
-use answer::Reader;
+use answer::Shown;
 use draft::{Draft, Drafts, INSIDE, OUTSIDE};
 
 const STEPS: usize = 400;
@@ -37,7 +37,6 @@ struct Side {
     twin: Device,
     /// The only device of another account.
     stranger: Device,
-    reader: Reader,
 }
 
 /// Both worlds and what was asked so far.
@@ -116,7 +115,7 @@ impl Side {
         let both = if everything { "one" } else { "the other" };
         operator.put_all(&[json!({"_id": "both-0", "v": both}), json!({"_id": "both-1", "w": [both]})])?;
         let [caller, twin, stranger] = ["chw1", "chw1", "chw2"].map(|account| world.device(account, "medic"));
-        Ok(Self { operator, caller: caller?, twin: twin?, stranger: stranger?, reader: Reader::default(), world })
+        Ok(Self { operator, caller: caller?, twin: twin?, stranger: stranger?, world })
     }
 }
 
@@ -196,11 +195,11 @@ impl Pair {
         let since = self.drafts.chance.pick(&self.tokens).cloned().unwrap_or_default();
         self.log.push(shown(&draft));
         let mut answers = Vec::new();
-        for (side, since) in self.sides.iter_mut().zip(&since) {
+        for (side, since) in self.sides.iter().zip(&since) {
             let mut request = draft.request.clone();
             request.path = request.path.replace("{since}", &encoded(since));
             let response = side.caller.request(&request)?;
-            answers.push((side.reader.read(&request, &response, side.world.server.address()), response.status));
+            answers.push((Shown::read(&request, &response, side.world.server.address()), response.status));
         }
         let [(one, status), (other, _)] = answers.as_slice() else { return Err("two worlds answer".to_owned()) };
         self.outcomes[usize::from(*status < 400)] += 1;

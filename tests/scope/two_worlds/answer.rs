@@ -1,9 +1,10 @@
 //! An answer as text, without what may differ between two worlds for reasons that tell nothing.
 //!
-//! Positions are global: a token contains the number of writes to the whole database, and every account may see it grow.
-//! So the tokens of rows are replaced by the order of their first appearance in this world, and those that stand for the
-//! end of the log (`last_seq`, `update_seq` and the like) by a word. Times, sizes on disk, random names, session cookies
-//! and the address of the server are set aside. Everything else stays as it came.
+//! Positions are global: a token contains the number of writes to the whole database, and every account may see it grow;
+//! during a backfill it also contains where that began. So the tokens of rows are replaced by the order of their first
+//! appearance in the answer (whether two answers share a token depends on writes out of sight), and those that stand for
+//! the end of the log (`last_seq`, `update_seq` and the like) by a word. Times, sizes on disk, random names, session
+//! cookies and the address of the server are set aside. Everything else stays as it came.
 
 use std::sync::LazyLock;
 
@@ -26,13 +27,6 @@ fn pattern(text: &str) -> Regex {
     Regex::new(text).expect("a pattern of this test is well-formed")
 }
 
-/// One world's way of writing things.
-#[derive(Debug, Default)]
-pub(super) struct Reader {
-    /// Tokens of rows in the order of their first appearance.
-    rows: Vec<String>,
-}
-
 /// An answer made comparable, and the tokens in it.
 #[derive(Debug)]
 pub(super) struct Shown {
@@ -40,14 +34,21 @@ pub(super) struct Shown {
     pub(super) tokens: Vec<String>,
 }
 
-impl Reader {
-    pub(super) fn read(&mut self, request: &Request, response: &Response, address: &str) -> Shown {
+impl Shown {
+    /// Reads an answer of the server at this address.
+    pub(super) fn read(request: &Request, response: &Response, address: &str) -> Self {
+        let mut rows: Vec<String> = Vec::new();
         let raw = response.text();
         let tokens = ROW_TOKEN.captures_iter(&raw).map(|found| found[1].to_owned());
         let ends = END_TOKEN.captures_iter(&raw).filter(|found| &found[1] == "last_seq");
         let tokens = tokens.chain(ends.map(|found| found[2].trim_matches('"').to_owned())).collect();
-        let body =
-            ROW_TOKEN.replace_all(&raw, |found: &Captures<'_>| format!("\"seq\":\"row {}\"", self.row(&found[1])));
+        let body = ROW_TOKEN.replace_all(&raw, |found: &Captures<'_>| {
+            let at = rows.iter().position(|known| *known == found[1]).unwrap_or_else(|| {
+                rows.push(found[1].to_owned());
+                rows.len() - 1
+            });
+            format!("\"seq\":\"row {at}\"")
+        });
         let body = END_TOKEN.replace_all(&body, "\"$1\":\"position\"");
         let body = SET_ASIDE_MEMBER.replace_all(&body, "\"$1$3\":\"set aside\"");
         let same_length = body == raw && !(request.method == "HEAD" && has_tokens(&request.path));
@@ -63,17 +64,7 @@ impl Reader {
             text = text.replace(&boundary, "BOUNDARY");
         }
         text = text.replace(address, "ADDRESS");
-        Shown { text, tokens }
-    }
-
-    fn row(&mut self, token: &str) -> usize {
-        match self.rows.iter().position(|known| known == token) {
-            Some(at) => at,
-            None => {
-                self.rows.push(token.to_owned());
-                self.rows.len() - 1
-            }
-        }
+        Self { text, tokens }
     }
 }
 
@@ -87,12 +78,12 @@ fn has_tokens(path: &str) -> bool {
 fn only_what_tells_nothing_is_set_aside() {
     let request = Request::new("GET", "/a");
     let answer = |body: &str| Response { status: 200, headers: Default::default(), body: body.as_bytes().to_vec() };
-    let mut reader = Reader::default();
-    let mut read = |body: &str| reader.read(&request, &answer(body), "127.0.0.1:1").text;
+    let read = |body: &str| Shown::read(&request, &answer(body), "127.0.0.1:1").text;
     let first = read(r#"{"results":[{"seq":"5-a","id":"x"},{"seq":"7-b","id":"y"}],"last_seq":"9-c","pending":3}"#);
     let wanted = r#"{"results":[{"seq":"row 0","id":"x"},{"seq":"row 1","id":"y"}],"last_seq":"position","pending":3}"#;
     assert_eq!(first, format!("200\n\n{wanted}"));
-    assert_eq!(read(r#"{"seq":"7-b"}"#), "200\n\n{\"seq\":\"row 1\"}");
+    let twice = read("{\"seq\":\"7-b\"}\n{\"seq\":\"5-a\"}\n{\"seq\":\"7-b\"}");
+    assert_eq!(twice, "200\n\n{\"seq\":\"row 0\"}\n{\"seq\":\"row 1\"}\n{\"seq\":\"row 0\"}");
     assert_eq!(read(r#"{"sizes":{"file":3},"doc_count":4}"#), "200\n\n{\"sizes\":\"set aside\",\"doc_count\":4}");
     assert_eq!(read("see http://127.0.0.1:1/a"), "200\n\nsee http://ADDRESS/a");
 }
