@@ -89,7 +89,9 @@ impl TokenPrefix {
     pub fn resolve_scoped(&self, since: &Since) -> Option<(Position, Option<ScopeMark>)> {
         match since {
             Since::Now => None,
-            Since::Token { tags, position, mark: Some(mark) } if *tags == self.tags => Some((*position, Some(mark.clone()))),
+            Since::Token { tags, position, mark: Some(mark) } if *tags == self.tags => {
+                Some((*position, Some(mark.clone())))
+            }
             Since::Beginning | Since::Token { .. } => Some((0, None)),
         }
     }
