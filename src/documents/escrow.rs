@@ -48,12 +48,11 @@ impl Reason {
     #[must_use]
     pub fn sentence(self) -> &'static str {
         match self {
-            Self::UnknownSubject => {
-                "unknown_subject: the patient or place that this record is about is not known here. Save that first."
-            }
             Self::Reserved => "reserved: documents of this kind, and roles, are changed by administrators only.",
-            Self::OutOfScope => {
-                "out_of_scope: this document lies outside of the places of your account. Ask a supervisor to check your area."
+            // One sentence for both: whether a foreign patient exists is nobody's business.
+            Self::UnknownSubject | Self::OutOfScope => {
+                "This document is not about a person or place of your area. If it is about somebody new, save them first; \
+                 else ask a supervisor to check your area."
             }
         }
     }
@@ -312,7 +311,20 @@ pub fn remove(batch: &mut Batch<'_>, database: DatabaseId, number: u64, row: &Es
         batch.delete_bytes(Family::Escrow, [prefix.as_slice(), &number.to_be_bytes()].concat());
     }
     batch.delete(&ESCROW, &EscrowKey(database, number));
+    batch.put_bytes(Family::Escrow, was_here(database, &row.id, &row.device), Vec::new());
     count(batch, database, row, false)
+}
+
+fn was_here(database: DatabaseId, id: &str, device: &[u8; 16]) -> Vec<u8> {
+    [&database.to_be_bytes()[..], b"x", &short_hash("d", id.as_bytes()), device].concat()
+}
+
+/// Whether a document of this device was once in escrow and was decided about: it may still be on the device.
+///
+/// # Errors
+/// When the store fails.
+pub fn was_held_for(reader: &impl Read, database: DatabaseId, id: &str, device: &[u8; 16]) -> StorageResult<bool> {
+    Ok(reader.get_bytes(Family::Escrow, &was_here(database, id, device))?.is_some())
 }
 
 fn count(batch: &mut Batch<'_>, database: DatabaseId, row: &EscrowRow, more: bool) -> StorageResult<()> {

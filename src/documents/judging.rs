@@ -55,6 +55,26 @@ struct State {
     device: [u8; 16],
 }
 
+impl State {
+    /// Whether the stored version is visible in this state; then also what this device has brought since.
+    fn saw(&self, stored: &Filed) -> bool {
+        let since = |(device, at): ([u8; 16], Position)| device == self.device && self.at.is_some_and(|pull| at > pull);
+        self.scope.sees(&stored.placement, self.at) || stored.placement.brought.is_some_and(since)
+    }
+}
+
+/// Why a document may not be written.
+#[derive(Debug, Clone, Copy)]
+struct Refused {
+    reason: Reason,
+    /// It could be written if nothing were stored under its id; what is stored is not visible.
+    only_hidden: bool,
+}
+
+fn entry_of(((anchor, way), depth): (&(Anchor, Way), &u8)) -> Entry {
+    Entry { anchor: *anchor, way: *way, depth: *depth, joined: 0, left: None }
+}
+
 impl Writing<'_, '_> {
     /// Writes one document for the author of this request.
     ///
@@ -139,59 +159,43 @@ impl Writing<'_, '_> {
     }
 
     /// The first state that accepts a document, or why the present one does not.
-    fn judge_in(&self, states: &[State], write: &Write, facts: &Facts) -> DocumentResult<Result<usize, Reason>> {
+    fn judge_in(&self, states: &[State], write: &Write, facts: &Facts) -> DocumentResult<Result<usize, Refused>> {
         let mut first = None;
         for (number, state) in states.iter().enumerate() {
             match self.judge(state, write, facts)? {
                 None => return Ok(Ok(number)),
-                Some(reason) => drop(first.get_or_insert(reason)),
+                Some(refused) => drop(first.get_or_insert(refused)),
             }
         }
-        Ok(Err(first.unwrap_or(Reason::OutOfScope)))
+        Ok(Err(first.unwrap_or(Refused { reason: Reason::OutOfScope, only_hidden: false })))
     }
 
     /// Why a document may not be written; `None`: it may.
-    fn judge(&self, state: &State, write: &Write, facts: &Facts) -> DocumentResult<Option<Reason>> {
+    fn judge(&self, state: &State, write: &Write, facts: &Facts) -> DocumentResult<Option<Refused>> {
+        let refused = |reason| Ok(Some(Refused { reason, only_hidden: false }));
         let stored = self.filed(&write.id)?;
         let live = stored.as_ref().filter(|stored| !stored.deleted);
-        let sees = |stored: &Filed| {
-            let brought_since = || {
-                let since =
-                    |(device, at): (_, Position)| device == state.device && state.at.is_some_and(|pull| at > pull);
-                stored.placement.brought.is_some_and(since)
-            };
-            state.scope.sees(&stored.placement, state.at) || (state.at.is_some() && brought_since())
-        };
         let reserved = Facts::is_reserved(&write.id, facts)
             || stored.as_ref().is_some_and(|stored| Facts::is_reserved(&write.id, &stored.facts));
         if reserved {
             let own = write.id == state.scope.user && !write.deleted;
             let same_roles = live.is_some_and(|stored| stored.facts == *facts);
-            return Ok((!own || !same_roles).then_some(Reason::Reserved));
+            return if own && same_roles { Ok(None) } else { refused(Reason::Reserved) };
         }
         if !state.scope.can_edit {
-            return Ok(Some(Reason::OutOfScope));
+            return refused(Reason::OutOfScope);
         }
         if write.deleted {
-            return Ok(stored.filter(|stored| !sees(stored)).map(|_| Reason::OutOfScope));
-        }
-        if live.is_some_and(|stored| !sees(stored)) {
-            return Ok(Some(Reason::OutOfScope));
+            let hidden = stored.is_some_and(|stored| !state.saw(&stored));
+            return if hidden { refused(Reason::OutOfScope) } else { Ok(None) };
         }
         let (wanted, filter, known) = self.would_be(state, &write.id, facts)?;
-        let entry = |((anchor, way), depth): (&(Anchor, Way), &u8)| Entry {
-            anchor: *anchor,
-            way: *way,
-            depth: *depth,
-            joined: 0,
-            left: None,
-        };
-        let entries: Vec<Entry> = wanted.iter().map(entry).collect();
-        Ok(match state.scope.passes(&filter, &entries, None) {
-            true => None,
-            false if known => Some(Reason::OutOfScope),
-            false => Some(Reason::UnknownSubject),
-        })
+        let entries: Vec<Entry> = wanted.iter().map(entry_of).collect();
+        if !state.scope.passes(&filter, &entries, None) {
+            return refused(if known { Reason::OutOfScope } else { Reason::UnknownSubject });
+        }
+        let hidden = live.is_some_and(|stored| !state.saw(stored));
+        Ok(hidden.then_some(Refused { reason: Reason::OutOfScope, only_hidden: true }))
     }
 
     /// Where a new version would be filed in a state; `false` at the end: its subject is not known.
@@ -304,11 +308,11 @@ impl Writing<'_, '_> {
     }
 
     /// A replicated revision goes to escrow and counts as written; others are refused with a sentence.
-    fn refuse(&mut self, write: &Write, facts: &Facts, reason: Reason) -> DocumentResult<Revision> {
+    fn refuse(&mut self, write: &Write, facts: &Facts, refused: Refused) -> DocumentResult<Revision> {
+        let reason = refused.reason;
         let Mode::Replicated { path } = &write.mode else {
-            let hidden = self.filed(&write.id)?.is_some_and(|stored| !stored.deleted);
-            if hidden && reason == Reason::OutOfScope && matches!(write.mode, Mode::Interactive { base: Some(_), .. }) {
-                return Err(Error::conflict().into()); // an absent document has no revision to edit
+            if refused.only_hidden {
+                return Err(Error::conflict().into()); // as for an edit of a revision that is not there
             }
             return Err(Error::new(ErrorKind::Forbidden, reason.sentence()).into());
         };
@@ -425,8 +429,11 @@ impl Writing<'_, '_> {
     /// Makes a record be about somebody else: the first of its subject members that is there gets the new key.
     ///
     /// # Errors
-    /// `400` for what is no record, or as [`Writing::write`].
+    /// `400` for what is no record, `404` for an unknown subject, or as [`Writing::write`].
     pub fn set_subject(&mut self, id: &str, revision: &Revision, subject: &str) -> DocumentResult<Revision> {
+        if self.meant_by(subject)?.is_none() {
+            return Err(Error::not_found(format!("There is no person or place {subject}.")).into());
+        }
         let row = self.document(id)?.ok_or_else(Error::missing)?;
         let body = self.body(id, &row, revision)?.ok_or_else(Error::missing)?;
         let whole = serde_json::from_str(&format!("{{{}}}", body.text)).map_err(|_| Error::invalid_json())?;
@@ -476,5 +483,19 @@ fn primaries_then(contact: &Filed, at: Position, way: Way, wanted: &mut Wanted) 
     let then = contact.placement.entries.iter().filter(|entry| entry.way == Way::Primary && entry.holds(Some(at)));
     for entry in then {
         super::filing::insert(wanted, entry.anchor, way, usize::from(entry.depth));
+    }
+}
+
+impl Writing<'_, '_> {
+    /// Whether the author of this request sees a document.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(super) fn author_sees(&self, id: &str) -> StorageResult<bool> {
+        if !self.scoped || self.author.limits.is_none() {
+            return Ok(true);
+        }
+        let (scope, _) = scope_at(self.batch, self.id, &self.author.account, None)?;
+        Ok(self.filed(id)?.is_some_and(|filed| scope.sees(&filed.placement, None)))
     }
 }

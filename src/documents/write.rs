@@ -405,7 +405,7 @@ impl<'b, 'a> Writing<'b, 'a> {
         attachment: Option<WriteAttachment>,
         user: Option<Box<UserWrite>>,
     ) -> DocumentResult<Revision> {
-        let row = self.document(id)?;
+        let row = if self.author_sees(id)? { self.document(id)? } else { None };
         let body = match (&row, &base) {
             (None, None) if attachment.is_none() => return Err(Error::missing().into()),
             (None, None) => Body::default(),

@@ -62,9 +62,9 @@ pub fn report(patient: u64, visit: u64) -> Value {
 #[must_use]
 pub fn frame(areas: u64) -> Vec<Value> {
     let centres = areas.div_ceil(AREAS);
-    let regions = (0..centres.div_ceil(CENTRES)).map(|region| {
-        json!({"_id": id("region", region), "type": "district_hospital", "name": format!("Region {region}")})
-    });
+    let regions = (0..centres.div_ceil(CENTRES)).map(
+        |region| json!({"_id": id("region", region), "type": "district_hospital", "name": format!("Region {region}")}),
+    );
     let centres = (0..centres).map(|centre| {
         json!({"_id": id("centre", centre), "type": "health_center", "name": format!("Centre {centre}"),
                "parent": {"_id": id("region", centre / CENTRES)}})
@@ -85,9 +85,11 @@ pub fn area(number: u64) -> Vec<Value> {
         documents.push(json!({"_id": id("household", home), "type": "clinic", "name": format!("Household {home}"),
                               "parent": in_area(number)}));
         for patient in home * PATIENTS..(home + 1) * PATIENTS {
-            documents.push(json!({"_id": id("patient", patient), "type": "person", "name": format!("Patient {patient}"),
+            documents.push(
+                json!({"_id": id("patient", patient), "type": "person", "name": format!("Patient {patient}"),
                                   "patient_id": (100_000 + patient).to_string(), "parent": household(home),
-                                  "date_of_birth": "2001-04-05", "phone": ""}));
+                                  "date_of_birth": "2001-04-05", "phone": ""}),
+            );
             documents.extend((0..REPORTS).map(|visit| report(patient, visit)));
         }
     }

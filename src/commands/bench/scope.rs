@@ -31,7 +31,12 @@ struct Row {
 }
 
 /// Runs the bench and prints the table.
-pub(super) async fn run(program: &std::path::Path, scratch: &Scratch, sizes: &[u64], as_json: bool) -> anyhow::Result<()> {
+pub(super) async fn run(
+    program: &std::path::Path,
+    scratch: &Scratch,
+    sizes: &[u64],
+    as_json: bool,
+) -> anyhow::Result<()> {
     let server = Server::start(program, &scratch.path)?;
     let mut admin = Client::open(&server.target).await?;
     let plain = plain_rate(&mut admin).await?;
@@ -211,8 +216,22 @@ async fn moves(target: &Target, admin: &mut Client, areas: u64) -> anyhow::Resul
     let (household, area) = (country::household_of(0, 7), country::id("area", 1));
     let mut figures = Vec::new();
     for (name, waits, goal, what, there, back) in [
-        ("move of a household", "  others' writes waited at most", "", household, country::id("area", 2), country::id("area", 0)),
-        ("move of an area", "  others' writes waited at most ", "<= 300", area, country::id("centre", 1), country::id("centre", 0)),
+        (
+            "move of a household",
+            "  others' writes waited at most",
+            "",
+            household,
+            country::id("area", 2),
+            country::id("area", 0),
+        ),
+        (
+            "move of an area",
+            "  others' writes waited at most ",
+            "<= 300",
+            area,
+            country::id("centre", 1),
+            country::id("centre", 0),
+        ),
     ] {
         let path = format!("/{DATABASE}/_places/{what}/move");
         let mut spent = Vec::new();
@@ -285,7 +304,8 @@ async fn wave(target: &Target, admin: &mut Client, areas: u64) -> anyhow::Result
         let mut phone = Client::open(session).await?;
         tokens.push(pull(&mut phone, "now").await?.2);
         let visit = 900_000 + areas;
-        let reports = (0..20).map(|patient| country::report(country::patient_of(number, patient * 17), visit + patient));
+        let reports =
+            (0..20).map(|patient| country::report(country::patient_of(number, patient * 17), visit + patient));
         let reports: Vec<Value> = reports.collect();
         admin.bytes("POST", &format!("/{DATABASE}/_bulk_docs"), &country::bulk(&reports)).await?;
     }

@@ -11,10 +11,8 @@ use super::users::{guard_design, guard_read, prepare_writes};
 use super::{Handled, document_id, escaped};
 use crate::documents::attachments::{ArrivedBytes, chunk};
 use crate::documents::error::DocumentError;
-use crate::documents::escrow::Reason;
 use crate::documents::output::{Output, chunk_count};
-use crate::documents::read::{Found, Wanted, document, find, visible};
-use crate::documents::tables::{DOCUMENTS, DocumentKey};
+use crate::documents::read::{Found, Wanted, document, find};
 use crate::documents::write::{Mode, Source, Write, WriteAttachment, Writing};
 use crate::http::error::HttpError;
 use crate::http::multipart::{Sink, next_bytes};
@@ -169,17 +167,8 @@ pub(super) async fn write(context: &mut Context) -> Handled {
     let user = prepare_writes(context, vec![probe]).await?.pop().and_then(|write| write.user);
     let database = context.database()?;
     let (document, attached) = (id.clone(), name.clone());
-    let (author, view) = (context.author(), context.view.clone());
-    let key = DocumentKey { database: database.id(), id: id.clone() };
+    let author = context.author();
     let written = context.services.store.write(move |batch| -> Result<Revision, DocumentError> {
-        if visible(batch, database.id(), &view, &document, ())?.is_none() && batch.get(&DOCUMENTS, &key)?.is_some() {
-            // As for a document that is not there: one without a body would be out of scope.
-            return Err(match base {
-                Some(_) => Error::new(ErrorKind::MissingRevision, "missing_rev"),
-                None => Error::new(ErrorKind::Forbidden, Reason::OutOfScope.sentence()),
-            }
-            .into());
-        }
         let mut writing = Writing::begin_as(batch, &database, author)?;
         let revision = writing.write_attachment(&document, base, &attached, attachment, user)?;
         writing.end()?;

@@ -3,20 +3,24 @@
 use serde_json::{Value, json};
 use settle_protocol::Error;
 use settle_protocol::document::DocumentWriter;
+use settle_protocol::sequence::Position;
 
 use super::Handled;
 use super::database::object_or_empty;
 use super::server::hex;
+use crate::access::scope::Scope;
+use crate::access::view::Restricted;
 use crate::documents::error::DocumentError;
 use crate::documents::escrow::{self, ESCROW, EscrowKey, EscrowRow, held_for};
 use crate::documents::moves::{self, Tried, move_contact, try_move};
 use crate::documents::read;
 use crate::documents::scopes;
+use crate::documents::tables::DatabaseId;
 use crate::documents::write::{Mode, Writing};
 use crate::http::error::HttpError;
 use crate::http::pipeline::Context;
 use crate::http::response::Answer;
-use crate::storage::Read;
+use crate::storage::{Read, Snapshot, StorageResult};
 
 /// Ids in one `_reconcile`.
 const MOST_IDS: usize = 100_000;
@@ -41,17 +45,31 @@ pub(super) async fn reconcile(context: &mut Context) -> Handled {
     let scopes = scopes::history(&snapshot, database, &restricted.account)?;
     let mut drop = Vec::new();
     for id in ids {
-        let Some(placement) = read::placement(&snapshot, database, id)? else { continue };
-        if restricted.scope.sees(&placement, None) {
-            continue;
-        }
-        let brought = placement.brought.is_some_and(|(device, _)| device == restricted.device);
-        let had = brought || scopes.iter().any(|(scope, end)| scope.saw(&placement, *end));
-        if had && held_for(&snapshot, database, id, &restricted.device)?.is_empty() {
+        if should_drop(&snapshot, database, restricted, &scopes, id)? {
             drop.push(id);
         }
     }
     Ok(Answer::json(200, json!({"drop": drop}).to_string()))
+}
+
+/// What is out of scope or deleted now, and this device may have: because its account saw it once, or the device sent it.
+fn should_drop(
+    snapshot: &Snapshot<'_>,
+    database: DatabaseId,
+    restricted: &Restricted,
+    scopes: &[(Scope, Position)],
+    id: &str,
+) -> StorageResult<bool> {
+    if !held_for(snapshot, database, id, &restricted.device)?.is_empty() {
+        return Ok(false);
+    }
+    let decided = escrow::was_held_for(snapshot, database, id, &restricted.device)?;
+    let Some(placement) = read::placement(snapshot, database, id)? else { return Ok(decided) };
+    if restricted.scope.sees(&placement, None) {
+        return Ok(read::document(snapshot, database, id)?.is_some_and(|row| row.tree.is_deleted()));
+    }
+    let brought = placement.brought.is_some_and(|(device, _)| device == restricted.device);
+    Ok(decided || brought || scopes.iter().any(|(scope, end)| scope.saw(&placement, *end)))
 }
 
 fn row_of(number: u64, row: &EscrowRow) -> Value {
