@@ -8,12 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
+use crate::support::chance::Chance;
 use crate::support::http::Request;
 use crate::support::server::TestServer;
 
 mod world;
 
-use world::{Chance, Edit, Step, Universe, World, generation, grow, replicated};
+use world::{Edit, Step, Universe, World, generation, grow, replicated};
 
 /// Steps of most laws.
 const STEPS: usize = 150;

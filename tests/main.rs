@@ -11,5 +11,6 @@ mod fuzz_seeds;
 mod laws;
 mod recordings;
 mod refusals;
+mod scope_model;
 mod shared_attachments;
 mod support;

@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, reason = "test clients live in real time")]
 #![allow(dead_code, reason = "a shared toolbox: not every helper is in use at every moment")]
 
+pub(crate) mod chance;
 pub(crate) mod http;
 pub(crate) mod replay;
 pub(crate) mod server;

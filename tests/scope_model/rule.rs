@@ -1,0 +1,270 @@
+//! Who sees what: the rule of `tests/acceptance/README.md`, sentence by sentence.
+//!
+//! Where the text leaves a choice, this module makes it; each such place says so.
+
+use serde_json::{Map, Value};
+
+use super::oracle::{ACCOUNT_PREFIX, Account, Body, Kind, Naming, State, reference, text};
+
+/// How deep a user sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Depth {
+    /// `None` is unlimited.
+    contacts: Option<u64>,
+    reports: Option<u64>,
+    primary: bool,
+}
+
+/// What a record is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Subject {
+    Unassigned,
+    Key(String),
+}
+
+/// The embedded lineage, once it is in use, is followed to its end, even where it names stored contacts again.
+const GAP_ENDS_STORED_LINEAGE: bool = true;
+
+fn is_true(value: Option<&Value>) -> bool {
+    matches!(value, Some(Value::Bool(true))) || value.and_then(Value::as_str) == Some("true")
+}
+
+fn is_reserved(key: &str) -> bool {
+    key == "_all" || key == "_unassigned" || key.starts_with(ACCOUNT_PREFIX)
+}
+
+fn field<'a>(body: &'a Body, name: &str) -> Option<&'a Value> {
+    body.get("fields").and_then(|fields| fields.get(name))
+}
+
+/// The author of a report.
+pub(super) fn author(body: &Body) -> Option<String> {
+    body.get("contact").filter(|contact| contact.is_object()).and_then(|contact| reference(Some(contact)))
+}
+
+pub(super) fn is_report(body: &Body) -> bool {
+    text(body.get("form")).is_some()
+}
+
+/// What a `data_record` is about.
+pub(super) fn subject(body: &Body) -> Subject {
+    let key = if is_report(body) {
+        let wrong = |error: &Value| {
+            let code = error.get("code").and_then(Value::as_str);
+            code == Some("registration_not_found") || code == Some("invalid_patient_id")
+        };
+        let errors = body.get("errors").and_then(Value::as_array);
+        match author(body) {
+            Some(author) if errors.is_some_and(|errors| errors.iter().any(wrong)) => Some(author),
+            author => text(body.get("patient_id"))
+                .or_else(|| text(field(body, "patient_id")))
+                .or_else(|| text(body.get("place_id")))
+                .or_else(|| text(field(body, "place_id")))
+                .or_else(|| text(field(body, "patient_uuid")))
+                .or(author),
+        }
+    } else if body.get("sms_message").is_some_and(|message| !message.is_null()) {
+        reference(body.get("contact"))
+    } else if is_true(body.get("kujua_message")) {
+        reference(body.get("tasks").and_then(|tasks| tasks.pointer("/0/messages/0/contact")))
+    } else {
+        None
+    };
+    key.map_or(Subject::Unassigned, Subject::Key)
+}
+
+impl Depth {
+    /// Unlimited, and no primary contacts: without any rule.
+    const EVERYTHING: Self = Self { contacts: None, reports: None, primary: false };
+
+    /// What an entry of `replication_depth` says; nothing if its depth is not a whole number.
+    fn of_entry(entry: &Value) -> Option<Self> {
+        let number = |name: &str| match entry.get(name)? {
+            Value::String(digits) => digits.parse::<i64>().ok(),
+            value => value.as_i64(),
+        };
+        Some(Self {
+            contacts: u64::try_from(number("depth")?).ok(),
+            reports: number("report_depth").and_then(|depth| u64::try_from(depth).ok()),
+            primary: entry.get("replicate_primary_contacts") == Some(&Value::Bool(true)),
+        })
+    }
+
+    /// The deeper of two, or both together if they are equally deep.
+    fn or(self, other: Self) -> Self {
+        let size = |depth: Option<u64>| depth.unwrap_or(u64::MAX);
+        match size(self.contacts).cmp(&size(other.contacts)) {
+            std::cmp::Ordering::Less => other,
+            std::cmp::Ordering::Greater => self,
+            std::cmp::Ordering::Equal => Self {
+                contacts: self.contacts,
+                reports: if size(self.reports) < size(other.reports) { other.reports } else { self.reports },
+                primary: self.primary || other.primary,
+            },
+        }
+    }
+}
+
+impl State {
+    fn settings(&self) -> Option<&Map<String, Value>> {
+        let face = self.live("settings")?.face.as_ref()?;
+        face.body.get("settings").and_then(Value::as_object)
+    }
+
+    /// How deep the roles of a user reach. The first entry of a role counts, also to be ignored.
+    pub(super) fn depth(&self, account: &Account) -> Depth {
+        let entries = self.settings().and_then(|settings| settings.get("replication_depth")).and_then(Value::as_array);
+        let entries = entries.map(Vec::as_slice).unwrap_or_default();
+        let first = |role: &String| entries.iter().find(|entry| entry.get("role") == Some(&Value::from(role.as_str())));
+        let depths = account.roles.iter().filter_map(first).filter_map(Depth::of_entry);
+        depths.reduce(Depth::or).unwrap_or(Depth::EVERYTHING)
+    }
+
+    fn may_see_unassigned(&self, account: &Account) -> bool {
+        let Some(settings) = self.settings() else { return false };
+        let roles = settings.get("permissions").and_then(|map| map.get("can_view_unallocated_data_records"));
+        let permitted = |role: &String| {
+            roles.and_then(Value::as_array).is_some_and(|roles| roles.contains(&Value::from(role.as_str())))
+        };
+        settings.get("district_admins_access_unallocated_messages") == Some(&Value::Bool(true))
+            && account.roles.iter().any(permitted)
+    }
+
+    /// The contact itself and what is above it, nearest first. A loop ends it.
+    /// A deleted contact is followed like a stored one: it keeps its last place (S11).
+    pub(super) fn line(&self, id: &str) -> Vec<String> {
+        let mut line = vec![id.to_owned()];
+        let mut embedded = false;
+        let mut parent = self.contact(id).and_then(|face| face.parent.clone());
+        while let Some(next) = reference(parent.as_ref()).filter(|next| !line.contains(next)) {
+            parent = match self.contact(&next) {
+                Some(face) if !embedded || !GAP_ENDS_STORED_LINEAGE => face.parent.clone(),
+                _ => {
+                    embedded = true;
+                    parent.as_ref().and_then(|value| value.get("parent")).cloned()
+                }
+            };
+            line.push(next);
+        }
+        line
+    }
+
+    /// How far a contact is below the nearest facility of the user, if that is not too deep.
+    fn depth_below_facility(&self, account: &Account, id: &str) -> Option<u64> {
+        let at = self.line(id).iter().position(|place| account.facilities.contains(place))?;
+        let limit = self.depth(account).contacts.unwrap_or(u64::MAX);
+        Some(at as u64).filter(|depth| *depth <= limit)
+    }
+
+    /// At which depth a contact is in range: by where it is, or as a primary contact; the smaller of the two.
+    /// A deleted contact is in range where it was last, but nobody's primary contact; a deleted place has none.
+    pub(super) fn range(&self, account: &Account, id: &str) -> Option<u64> {
+        self.contact(id)?;
+        let own = self.depth_below_facility(account, id);
+        if !self.depth(account).primary || self.live(id).is_none() {
+            return own;
+        }
+        let names = |face: &super::oracle::Face| face.primary.as_deref() == Some(id) && face.naming == Naming::Counts;
+        let places = self.contacts().filter(|(_, face, deleted)| !deleted && names(face));
+        let depths = places.filter_map(|(place, ..)| self.depth_below_facility(account, place));
+        own.into_iter().chain(depths).min()
+    }
+
+    /// The contact that a key means: by its id, otherwise by its shortcode the contact that held it first.
+    pub(super) fn meant(&self, key: &str) -> Option<String> {
+        if is_reserved(key) {
+            return None;
+        }
+        if self.contact(key).is_some() {
+            return Some(key.to_owned());
+        }
+        let holders = self.contacts().filter(|(_, face, _)| face.code.as_deref() == Some(key));
+        holders.map(|(id, ..)| id.clone()).min_by_key(|id| (self.held_since(key, id), id.clone()))
+    }
+
+    /// The user sees the stored document.
+    pub(super) fn sees(&self, name: &str, id: &str) -> bool {
+        let Some(face) = self.live(id).and_then(|document| document.face.as_ref()) else { return false };
+        let Some(account) = self.accounts.get(name) else { return false };
+        let own = format!("{ACCOUNT_PREFIX}{name}");
+        match face.kind {
+            Kind::Everybody => true,
+            Kind::Contact => self.range(account, id).is_some(),
+            Kind::Record => self.sees_record(account, &face.body),
+            Kind::Task => face.body.get("user").and_then(Value::as_str) == Some(&own),
+            Kind::Target => {
+                let owner = text(face.body.get("owner")).and_then(|owner| self.meant(&owner));
+                owner.is_some_and(|owner| self.range(account, &owner).is_some())
+            }
+            Kind::UserSettings => id == own,
+            Kind::Nobody => false,
+        }
+    }
+
+    /// Every document the user sees.
+    pub(super) fn seen_by(&self, name: &str) -> Vec<String> {
+        self.documents.keys().filter(|id| self.sees(name, id)).cloned().collect()
+    }
+
+    fn sees_record(&self, account: &Account, body: &Body) -> bool {
+        let about = match subject(body) {
+            Subject::Unassigned if self.may_see_unassigned(account) => return true,
+            Subject::Unassigned => None,
+            Subject::Key(key) => self.meant(&key),
+        };
+        let mut reached: Vec<u64> = about.iter().filter_map(|about| self.range(account, about)).collect();
+        reached.extend(self.sign_off(body).iter().filter_map(|signer| self.range(account, signer)));
+        if reached.is_empty() || self.is_protected(account, body, about.as_deref()) {
+            return false;
+        }
+        let own = is_report(body) && account.person.is_some() && author(body) == account.person;
+        let limit = self.depth(account).reports.filter(|_| !own);
+        limit.is_none_or(|limit| reached.iter().any(|depth| *depth <= limit))
+    }
+
+    /// The line of the author of a record that needs sign-off; it begins with the author.
+    fn sign_off(&self, body: &Body) -> Vec<String> {
+        let author = author(body).filter(|_| is_true(field(body, "needs_signoff")));
+        author.map(|author| self.line(&author)).unwrap_or_default()
+    }
+
+    /// A private report about the user, by somebody out of the user's range.
+    fn is_protected(&self, account: &Account, body: &Body, about: Option<&str>) -> bool {
+        let (Some(author), Some(about)) = (author(body).filter(|_| is_report(body)), about) else { return false };
+        let theirs = account.person.as_deref() == Some(about)
+            || account.facilities.iter().any(|place| place == about || self.is_former_primary(place, about));
+        theirs && is_true(field(body, "private")) && self.range(account, &author).is_none()
+    }
+
+    /// The reasons behind an answer of `sees`, for a failure message.
+    pub(super) fn reasons(&self, name: &str, id: &str) -> String {
+        let Some(account) = self.accounts.get(name) else { return "no such account".to_owned() };
+        let depth = self.depth(account);
+        let Some(document) = self.document(id) else { return "the document was never stored".to_owned() };
+        let mut lines = vec![
+            format!("{account:?} {depth:?}"),
+            format!("winner {} deleted {} moved {:?}", document.winner, document.deleted, document.moved),
+        ];
+        let Some(face) = &document.face else { return lines.join("\n") };
+        lines.push(format!("{:?} naming {:?}: {}", face.kind, face.naming, Value::Object(face.body.clone())));
+        let mut contacts = vec![id.to_owned()];
+        if face.kind == Kind::Record {
+            lines.push(format!("subject {:?}", subject(&face.body)));
+            let key = match subject(&face.body) {
+                Subject::Key(key) => Some(key),
+                Subject::Unassigned => None,
+            };
+            contacts = key.and_then(|key| self.meant(&key)).into_iter().chain(author(&face.body)).collect();
+        }
+        if face.kind == Kind::Target {
+            contacts = text(face.body.get("owner")).and_then(|owner| self.meant(&owner)).into_iter().collect();
+        }
+        for contact in contacts {
+            let (line, range) = (self.line(&contact), self.range(account, &contact));
+            let code = self.contact(&contact).and_then(|face| face.code.clone());
+            let holder = code.as_deref().and_then(|code| self.meant(code));
+            lines.push(format!("{contact}: line {line:?}, range {range:?}, code {code:?} means {holder:?}"));
+        }
+        lines.join("\n")
+    }
+}
