@@ -137,8 +137,11 @@ fn two_areas() -> State {
     put(&mut state, &json!({"_id": "fac", "type": "health_center"}));
     for area in ["area-1", "area-2"] {
         put(&mut state, &json!({"_id": area, "type": "contact", "parent": {"_id": "fac"}}));
-        let account =
-            Account { roles: vec!["chw".to_owned()], facilities: vec![area.to_owned()], person: Some("nobody".to_owned()) };
+        let account = Account {
+            roles: vec!["chw".to_owned()],
+            facilities: vec![area.to_owned()],
+            person: Some("nobody".to_owned()),
+        };
         state.accounts.insert(format!("of-{area}"), account);
     }
     put(&mut state, &json!({"_id": "hh", "type": "clinic", "parent": {"_id": "area-1", "parent": {"_id": "fac"}}}));

@@ -209,10 +209,6 @@ impl State {
         })
     }
 
-    pub(super) fn is_stored(&self, id: &str, revision: &str) -> bool {
-        self.document(id).is_some_and(|document| document.revisions.contains_key(revision))
-    }
-
     /// Since when this contact holds this shortcode.
     pub(super) fn held_since(&self, code: &str, id: &str) -> u64 {
         self.holders.get(&(code.to_owned(), id.to_owned())).copied().unwrap_or(u64::MAX)

@@ -1,0 +1,307 @@
+//! What devices write: batches of replication, and single requests; and what the server makes of it.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::district;
+use super::judge::{Draft, Verdict, judge, naming, reason};
+use super::oracle::{ACCOUNT_PREFIX, Body, Kind, Naming, State, kind};
+use super::world::{World, generation, path, string};
+use crate::support::http::Request;
+
+/// How many revisions may wait in escrow before an overseer clears it.
+const MOST_WAITING: usize = 40;
+
+impl World {
+    fn hash(&mut self) -> String {
+        let (one, two) = (self.chance.next(), self.chance.next());
+        format!("{one:016x}{two:016x}")
+    }
+
+    /// A history with this many new revisions on top of another.
+    fn on_top(&mut self, mut path: Vec<String>, edits: u64) -> Vec<String> {
+        for _ in 0..edits {
+            let next = path.first().map_or(0, |revision| generation(revision)) + 1;
+            let hash = self.hash();
+            path.insert(0, format!("{next}-{hash}"));
+        }
+        path
+    }
+
+    /// A place that the user of a device sees, to put something below.
+    fn place_near(&mut self, user: &str) -> Option<String> {
+        let account = self.state.accounts[user].clone();
+        let tries: Vec<String> = (0..6).map(|_| district::place_id(&mut self.chance)).collect();
+        let near = tries.into_iter().find(|id| self.state.sees(user, id));
+        near.or_else(|| self.chance.pick(&account.facilities).cloned())
+    }
+
+    /// A document that is new to the device, under an id that may be known to others.
+    fn fresh(&mut self, user: &str, id: String) -> Draft {
+        let near = self.place_near(user);
+        let writer = self.state.accounts[user].person.clone();
+        let body = district::document(&self.state, &mut self.chance, &id, near.as_deref(), writer.as_deref());
+        let path = self.on_top(Vec::new(), 1);
+        Draft { id, path, deleted: false, body }
+    }
+
+    /// An edit or a deletion of what the device holds, seldom of an older revision of it.
+    fn edit(&mut self, at: usize) -> Option<Draft> {
+        let user = self.devices[at].user.clone();
+        let id = self.chance.pick(&self.devices[at].ids()).cloned()?;
+        let mut below = match self.state.document(&id) {
+            Some(known) if known.revisions.contains_key(self.devices[at].revision(&id)?) => {
+                known.path(self.devices[at].revision(&id)?)
+            }
+            _ => vec![self.devices[at].revision(&id)?.to_owned()],
+        };
+        if below.len() > 1 && self.chance.percent(12) {
+            below.remove(0);
+        }
+        let known = self.state.document(&id);
+        let body = known.and_then(|known| known.revisions.get(&below[0])).and_then(|revision| revision.body.clone());
+        let waiting = self.waiting.values().find(|waiting| waiting.draft.id == id && waiting.device == at);
+        let body = body.or_else(|| waiting.map(|waiting| waiting.draft.body.clone()))?;
+        if self.chance.percent(16) {
+            let body = if self.chance.percent(50) { body } else { Body::new() };
+            return Some(Draft { path: self.on_top(below, 1), id, deleted: true, body });
+        }
+        let near = self.place_near(&user);
+        let mut body = district::edited(&self.state, &mut self.chance, &id, &body, near.as_deref());
+        if id.starts_with(ACCOUNT_PREFIX) && self.chance.percent(30) {
+            body.insert("roles".to_owned(), json!(["chw", "officer"]));
+        }
+        let edits = if self.chance.percent(75) { 1 } else { 1 + self.chance.below(3) };
+        Some(Draft { path: self.on_top(below, edits), id, deleted: false, body })
+    }
+
+    /// A new household with a new person and a report about that person.
+    fn family(&mut self, user: &str) -> Vec<Draft> {
+        let household = district::place_id(&mut self.chance);
+        let mut drafts = vec![self.fresh(user, household.clone())];
+        let (person, report) = (self.chance.below(48), self.chance.below(120));
+        let mut person = self.fresh(user, format!("per-{person}"));
+        let mut report = self.fresh(user, format!("rep-{report}"));
+        let lineage = drafts[0].body.get("parent").cloned();
+        person.body.insert("parent".to_owned(), json!({"_id": household, "parent": lineage}));
+        if self.chance.percent(50) {
+            drafts[0].body.insert("contact".to_owned(), json!({ "_id": person.id }));
+        }
+        if report.body.contains_key("form") {
+            report.body.insert("fields".to_owned(), json!({"patient_uuid": person.id}));
+        }
+        drafts.extend([person, report]);
+        drafts
+    }
+
+    /// A batch: each document once, in random order.
+    fn batch(&mut self, at: usize) -> Vec<Draft> {
+        let user = self.devices[at].user.clone();
+        let mut drafts = if self.chance.percent(15) { self.family(&user) } else { Vec::new() };
+        for _ in 0..1 + self.chance.below(6) {
+            let draft = match self.chance.below(100) {
+                0..30 => {
+                    let id = format!("rep-{}", self.chance.below(120));
+                    Some(self.fresh(&user, id))
+                }
+                30..42 => {
+                    let id = district::any_id(&mut self.chance);
+                    Some(self.fresh(&user, id))
+                }
+                42..44 => Some(self.fresh(&user, format!("{ACCOUNT_PREFIX}{user}"))),
+                44..46 => {
+                    let body = district::object(json!({"title": "theirs"}));
+                    let path = self.on_top(Vec::new(), 1);
+                    Some(Draft { id: "branding".to_owned(), path, deleted: false, body })
+                }
+                46..50 => {
+                    let again = self.waiting.values().filter(|waiting| waiting.device == at);
+                    let again: Vec<Draft> = again.map(|waiting| waiting.draft.clone()).collect();
+                    self.chance.pick(&again).cloned()
+                }
+                50..54 => self.stranger(),
+                _ => self.edit(at),
+            };
+            drafts.extend(draft);
+        }
+        let mut ids = BTreeSet::new();
+        drafts.retain(|draft| ids.insert(draft.id.clone()));
+        district::spread_codes(drafts.iter_mut().map(|draft| &mut draft.body));
+        self.chance.shuffle(&mut drafts);
+        drafts
+    }
+
+    /// An edit of a document that the device need not know, with its real history: somebody guessed, or remembers.
+    fn stranger(&mut self) -> Option<Draft> {
+        let id = district::any_id(&mut self.chance);
+        let known = self.state.live(&id)?;
+        let (path, body) = (known.path(&known.winner), known.face.as_ref()?.body.clone());
+        let body = district::edited(&self.state, &mut self.chance, &id, &body, None);
+        let deleted = self.chance.percent(25);
+        Some(Draft { path: self.on_top(path, 1), id, deleted, body })
+    }
+
+    /// One `_bulk_docs` of a device, as a replicator sends it.
+    pub(super) fn push(&mut self, at: usize) {
+        let drafts = self.batch(at);
+        if drafts.is_empty() {
+            return;
+        }
+        self.steps += drafts.len() as u64;
+        let user = self.devices[at].user.clone();
+        // What is pushed once more is judged like new work.
+        let again = |draft: &Draft| drafts.iter().any(|other| other.revision() == draft.revision());
+        let repeated: Vec<u64> =
+            self.waiting.iter().filter(|(_, waiting)| again(&waiting.draft)).map(|(number, _)| *number).collect();
+        for number in repeated {
+            self.waiting.remove(&number);
+        }
+        let past = self.past(at);
+        let verdicts = judge(&self.state, &past, &user, &drafts);
+        let wire: Vec<Value> = drafts.iter().map(Draft::wire).collect();
+        let request = Request::new("POST", "/medic/_bulk_docs").json(&json!({"new_edits": false, "docs": wire}));
+        let answer = self.ask(at, request);
+        if answer.status != 201 || answer.json() != json!([]) {
+            self.fail(Some(&user), "", &format!("a push was answered {} {}", answer.status, answer.text()));
+        }
+        self.outcome(at, drafts, &verdicts, &past);
+        if self.waiting.len() > MOST_WAITING {
+            let numbers: Vec<u64> = self.waiting.keys().copied().collect();
+            numbers.into_iter().filter(|number| number % 3 != 0).for_each(|number| self.discard(number));
+        }
+    }
+
+    /// Looks what became of each document, and takes it over.
+    fn outcome(&mut self, at: usize, drafts: Vec<Draft>, verdicts: &[Verdict], past: &[State]) {
+        let user = self.devices[at].user.clone();
+        let pairs: Vec<(String, String)> =
+            drafts.iter().map(|draft| (draft.id.clone(), draft.revision().to_owned())).collect();
+        let stored = self.are_stored(&pairs);
+        for ((draft, verdict), stored) in drafts.iter().zip(verdicts).zip(&stored) {
+            let what = if draft.deleted { "a deletion of " } else { "" };
+            let revision = draft.revision();
+            let body = json!(draft.body);
+            self.note(&draft.id, format!("device {at} ({user}) pushed {what}{revision} {verdict:?} {stored} {body}"));
+            let strict = std::env::var("SETTLE_DRAIN").is_ok_and(|text| text == "strict");
+            let wrong = match verdict {
+                Verdict::Accept => !stored,
+                Verdict::Refuse => *stored,
+                Verdict::Drain => strict && !stored,
+                Verdict::Open => false,
+            };
+            if wrong {
+                let problem = format!("device {at} ({user}) pushed {revision}: {verdict:?}, stored: {stored}; {body}");
+                self.fail(Some(&user), &draft.id, &problem);
+            }
+        }
+        let before = self.state.clone();
+        self.take_over(at, &drafts, &stored, past);
+        let rows = self.escrow_rows();
+        for (at_draft, draft) in drafts.into_iter().enumerate() {
+            let row = rows.iter().find(|(_, row)| {
+                row["id"] == json!(draft.id) && row["rev"] == json!(draft.revision()) && row["account"] == json!(user)
+            });
+            let Some((number, row)) = row else {
+                if !stored[at_draft] {
+                    self.fail(Some(&user), &draft.id, &format!("{} is neither stored nor in escrow", draft.revision()));
+                }
+                continue;
+            };
+            if stored[at_draft] {
+                self.fail(Some(&user), &draft.id, &format!("{} is stored, and in escrow: {row}", draft.revision()));
+            }
+            let expected = reason(&before, &self.state, &user, &draft);
+            let exact = verdicts.iter().all(|verdict| matches!(verdict, Verdict::Accept | Verdict::Refuse));
+            if exact && expected.is_some_and(|expected| row["reason"] != json!(expected)) {
+                self.fail(Some(&user), &draft.id, &format!("the reason is to be {expected:?}: {row}"));
+            }
+            self.devices[at].refused(&draft.id, draft.revision(), draft.deleted);
+            self.keep_aside(*number, row, draft, at);
+        }
+        self.changed();
+    }
+
+    /// Stores what was accepted, here and in what the device is remembered to have seen.
+    fn take_over(&mut self, at: usize, drafts: &[Draft], stored: &[bool], past: &[State]) {
+        let before = self.state.clone();
+        let user = self.devices[at].user.clone();
+        let accepted: Vec<&Draft> =
+            drafts.iter().zip(stored).filter(|(_, stored)| **stored).map(|pair| pair.0).collect();
+        let fresh = accepted.iter().filter(|draft| {
+            kind(&draft.id, &draft.body) == Kind::Contact && !draft.deleted && before.live(&draft.id).is_none()
+        });
+        let fresh: Vec<&str> = fresh.map(|draft| draft.id.as_str()).collect();
+        self.state.tick();
+        self.devices[at].past.iter_mut().for_each(State::tick);
+        for draft in &accepted {
+            let naming = naming(&before, past, &user, draft, &fresh);
+            self.state.store(&draft.id, &draft.path, draft.deleted, &draft.body, naming);
+            for past in &mut self.devices[at].past {
+                let naming = if naming == Naming::Ignored { naming } else { Naming::Counts };
+                past.store(&draft.id, &draft.path, draft.deleted, &draft.body, naming);
+            }
+        }
+        for draft in accepted {
+            self.devices[at].resolved(&draft.id, draft.revision());
+            let winner = self.state.live(&draft.id).map(|document| document.winner.clone());
+            self.devices[at].accepted(&draft.id, draft.revision(), draft.deleted, winner.as_deref());
+        }
+    }
+
+    /// A single `PUT` or `DELETE` of a device: refused ones are not kept, and nothing is told of what is out of scope.
+    pub(super) fn interact(&mut self, at: usize) {
+        self.steps += 1;
+        let user = self.devices[at].user.clone();
+        let id = match self.chance.pick(&self.devices[at].ids()).cloned() {
+            Some(id) if self.chance.percent(60) => id,
+            _ => district::any_id(&mut self.chance),
+        };
+        let Some(known) = self.state.live(&id) else { return };
+        let (winner, body) =
+            (known.winner.clone(), known.face.as_ref().map(|face| face.body.clone()).unwrap_or_default());
+        let deleted = self.chance.percent(30);
+        let near = self.place_near(&user);
+        let body = if deleted {
+            Body::new()
+        } else {
+            district::edited(&self.state, &mut self.chance, &id, &body, near.as_deref())
+        };
+        let below = self.state.document(&id).map(|known| known.path(&winner)).unwrap_or_default();
+        let draft = Draft { path: self.on_top(below.clone(), 1), id: id.clone(), deleted, body };
+        let past = self.past(at);
+        let verdict = judge(&self.state, &past, &user, std::slice::from_ref(&draft))[0];
+        let request = if deleted {
+            Request::new("DELETE", &format!("{}?rev={winner}", path(&id)))
+        } else {
+            let mut document = draft.body.clone();
+            document.insert("_rev".to_owned(), winner.as_str().into());
+            Request::new("PUT", &path(&id)).json(&Value::Object(document))
+        };
+        let answer = self.ask(at, request);
+        let refusal = if deleted && !self.state.sees(&user, &id) { 404 } else { 403 };
+        let written = answer.status < 300;
+        let fits = match verdict {
+            Verdict::Accept => written,
+            Verdict::Refuse => answer.status == refusal,
+            Verdict::Drain | Verdict::Open => written || answer.status == 403 || answer.status == 404,
+        };
+        let what = if deleted { "DELETE" } else { "PUT" };
+        let told = format!(
+            "device {at} ({user}) {what} {} {verdict:?}: {} {}",
+            json!(draft.body),
+            answer.status,
+            answer.text()
+        );
+        if !fits {
+            self.fail(Some(&user), &id, &told);
+        }
+        self.note(&id, told);
+        if written {
+            let revision = string(&answer.json()["rev"]);
+            let path = std::iter::once(revision).chain(below).collect();
+            self.take_over(at, &[Draft { path, ..draft }], &[true], &past);
+            self.changed();
+        }
+    }
+}
