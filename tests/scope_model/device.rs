@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::oracle::State;
+use super::oracle::{State, rank};
 use super::world::{World, encoded, list, path, plain, string};
 use crate::support::http::Request;
 
@@ -55,13 +55,20 @@ impl Device {
         self.held.get(id).map(|held| held.revision.as_str())
     }
 
-    /// A push was accepted. `winner`: the document as it is on the server now, if it is not deleted there.
-    pub(super) fn accepted(&mut self, id: &str, revision: &str, deleted: bool, winner: Option<&str>) {
-        let held = self.held.remove(id);
-        let own = held.as_ref().is_none_or(|held| held.own);
-        let revision = if deleted { winner } else { Some(revision) };
-        if let Some(revision) = revision {
-            self.held.insert(id.to_owned(), Held { revision: revision.to_owned(), own });
+    /// A push was accepted. `path`: the revision and its ancestors; `winner`: the document as it is on the server now, if
+    /// it is not deleted there.
+    pub(super) fn accepted(&mut self, id: &str, path: &[String], deleted: bool, winner: Option<&str>) {
+        let held = self.held.get(id);
+        let beside = held.filter(|held| !path.contains(&held.revision)).map(|held| held.revision.as_str());
+        let revision = match beside {
+            Some(held) if deleted || rank(held) > rank(&path[0]) => Some(held),
+            _ if deleted => winner,
+            _ => Some(path[0].as_str()),
+        };
+        let own = held.is_none_or(|held| held.own);
+        match revision.map(str::to_owned) {
+            Some(revision) => drop(self.held.insert(id.to_owned(), Held { revision, own })),
+            None => drop(self.held.remove(id)),
         }
     }
 
@@ -83,10 +90,10 @@ impl Device {
         }
     }
 
-    /// After a change of the world: what it can see now is not only its own any more.
+    /// After a change of the world: what is stored and it can see now is not only its own any more.
     pub(super) fn look(&mut self, state: &State) {
         for (id, held) in self.held.iter_mut().filter(|(_, held)| held.own) {
-            held.own = !state.sees(&self.user, id);
+            held.own = !state.knows(id, &held.revision) || !state.sees(&self.user, id);
         }
     }
 

@@ -68,6 +68,11 @@ impl World {
         if !self.are_stored(&[(id.clone(), revision.clone())])[0] {
             self.fail(Some(&user), &id, &format!("{revision} is lost: neither stored nor in escrow any more"));
         }
+        if self.state.knows(&id, &revision) {
+            // An edit that descends from it was accepted before.
+            self.devices[device].resolved(&id, &revision);
+            return;
+        }
         let past = self.past(device);
         let verdict = judge(&self.state, &past, &user, std::slice::from_ref(&draft))[0];
         let fitting = kind(&id, &draft.body) == Kind::Record && is_subject_known(&self.state, &draft);

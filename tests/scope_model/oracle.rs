@@ -209,6 +209,11 @@ impl State {
         })
     }
 
+    /// The revision is in the tree, be it as an ancestor known by name only.
+    pub(super) fn knows(&self, id: &str, revision: &str) -> bool {
+        self.document(id).is_some_and(|document| document.revisions.contains_key(revision))
+    }
+
     /// Since when this contact holds this shortcode.
     pub(super) fn held_since(&self, code: &str, id: &str) -> u64 {
         self.holders.get(&(code.to_owned(), id.to_owned())).copied().unwrap_or(u64::MAX)

@@ -10,6 +10,9 @@ use super::oracle::{ACCOUNT_PREFIX, Body, Kind, Naming, State, kind};
 use super::world::{World, generation, path, string};
 use crate::support::http::Request;
 
+/// The rows of escrow by their numbers.
+type Rows = std::collections::BTreeMap<u64, Value>;
+
 /// How many revisions may wait in escrow before an overseer clears it.
 const MOST_WAITING: usize = 40;
 
@@ -150,76 +153,86 @@ impl World {
         }
         self.steps += drafts.len() as u64;
         let user = self.devices[at].user.clone();
-        // What is pushed once more is judged like new work.
-        let again = |draft: &Draft| drafts.iter().any(|other| other.revision() == draft.revision());
-        let repeated: Vec<u64> =
-            self.waiting.iter().filter(|(_, waiting)| again(&waiting.draft)).map(|(number, _)| *number).collect();
-        for number in repeated {
-            self.waiting.remove(&number);
-        }
         let past = self.past(at);
-        let verdicts = judge(&self.state, &past, &user, &drafts);
+        let mut verdicts = judge(&self.state, &past, &user, &drafts);
+        for (draft, verdict) in drafts.iter().zip(&mut verdicts) {
+            if self.state.knows(&draft.id, draft.revision()) {
+                *verdict = Verdict::Open;
+            }
+        }
         let wire: Vec<Value> = drafts.iter().map(Draft::wire).collect();
         let request = Request::new("POST", "/medic/_bulk_docs").json(&json!({"new_edits": false, "docs": wire}));
         let answer = self.ask(at, request);
         if answer.status != 201 || answer.json() != json!([]) {
             self.fail(Some(&user), "", &format!("a push was answered {} {}", answer.status, answer.text()));
         }
-        self.outcome(at, drafts, &verdicts, &past);
+        let pairs: Vec<(String, String)> =
+            drafts.iter().map(|draft| (draft.id.clone(), draft.revision().to_owned())).collect();
+        let stored = self.are_stored(&pairs);
+        let exact = verdicts.iter().all(|verdict| matches!(verdict, Verdict::Accept | Verdict::Refuse));
+        for ((draft, verdict), stored) in drafts.iter().zip(verdicts).zip(&stored) {
+            self.check_outcome(at, draft, verdict, *stored);
+        }
+        let before = self.state.clone();
+        self.take_over(at, &drafts, &stored, &past);
+        let rows = self.escrow_rows();
+        for (draft, stored) in drafts.into_iter().zip(stored) {
+            self.find_in_escrow(at, draft, stored, &rows, &before, exact);
+        }
+        self.changed();
         if self.waiting.len() > MOST_WAITING {
             let numbers: Vec<u64> = self.waiting.keys().copied().collect();
             numbers.into_iter().filter(|number| number % 3 != 0).for_each(|number| self.discard(number));
         }
     }
 
-    /// Looks what became of each document, and takes it over.
-    fn outcome(&mut self, at: usize, drafts: Vec<Draft>, verdicts: &[Verdict], past: &[State]) {
+    fn check_outcome(&mut self, at: usize, draft: &Draft, verdict: Verdict, stored: bool) {
         let user = self.devices[at].user.clone();
-        let pairs: Vec<(String, String)> =
-            drafts.iter().map(|draft| (draft.id.clone(), draft.revision().to_owned())).collect();
-        let stored = self.are_stored(&pairs);
-        for ((draft, verdict), stored) in drafts.iter().zip(verdicts).zip(&stored) {
-            let what = if draft.deleted { "a deletion of " } else { "" };
-            let revision = draft.revision();
-            let body = json!(draft.body);
-            self.note(&draft.id, format!("device {at} ({user}) pushed {what}{revision} {verdict:?} {stored} {body}"));
-            let strict = std::env::var("SETTLE_DRAIN").is_ok_and(|text| text == "strict");
-            let wrong = match verdict {
-                Verdict::Accept => !stored,
-                Verdict::Refuse => *stored,
-                Verdict::Drain => strict && !stored,
-                Verdict::Open => false,
-            };
-            if wrong {
-                let problem = format!("device {at} ({user}) pushed {revision}: {verdict:?}, stored: {stored}; {body}");
-                self.fail(Some(&user), &draft.id, &problem);
-            }
+        let what = if draft.deleted { "a deletion of " } else { "" };
+        let (revision, body) = (draft.revision(), json!(draft.body));
+        let told = format!("device {at} ({user}) pushed {what}{revision}: {verdict:?}, stored: {stored}; {body}");
+        let strict = std::env::var("SETTLE_DRAIN").is_ok_and(|text| text == "strict");
+        let wrong = match verdict {
+            Verdict::Accept => !stored,
+            Verdict::Refuse => stored,
+            Verdict::Drain => strict && !stored,
+            Verdict::Open => false,
+        };
+        if wrong {
+            self.fail(Some(&user), &draft.id, &told);
         }
-        let before = self.state.clone();
-        self.take_over(at, &drafts, &stored, past);
-        let rows = self.escrow_rows();
-        for (at_draft, draft) in drafts.into_iter().enumerate() {
-            let row = rows.iter().find(|(_, row)| {
-                row["id"] == json!(draft.id) && row["rev"] == json!(draft.revision()) && row["account"] == json!(user)
-            });
-            let Some((number, row)) = row else {
-                if !stored[at_draft] {
-                    self.fail(Some(&user), &draft.id, &format!("{} is neither stored nor in escrow", draft.revision()));
+        self.note(&draft.id, told);
+    }
+
+    /// A revision is stored or in escrow, and not both. `exact`: the rule left nothing open about the batch.
+    fn find_in_escrow(&mut self, at: usize, draft: Draft, stored: bool, rows: &Rows, before: &State, exact: bool) {
+        let user = self.devices[at].user.clone();
+        let is_it = |row: &Value| {
+            row["id"] == json!(draft.id) && row["rev"] == json!(draft.revision()) && row["account"] == json!(user)
+        };
+        // What is pushed once more may keep its row, with the reason it had; and its row is gone when it is stored.
+        let before_that = self.waiting.iter().find(|(_, waiting)| waiting.draft.revision() == draft.revision());
+        let again = before_that.map(|(number, _)| *number);
+        again.and_then(|number| self.waiting.remove(&number));
+        match rows.iter().find(|(_, row)| is_it(row)) {
+            None if !stored => {
+                self.fail(Some(&user), &draft.id, &format!("{} is neither stored nor in escrow", draft.revision()))
+            }
+            None => {}
+            // It may wait as an ancestor of an edit that was accepted.
+            Some((_, row)) if stored && !before.knows(&draft.id, draft.revision()) => {
+                self.fail(Some(&user), &draft.id, &format!("{} is stored, and in escrow: {row}", draft.revision()))
+            }
+            Some((number, row)) => {
+                let expected = reason(before, &self.state, &user, &draft);
+                let wrong = expected.is_some_and(|expected| row["reason"] != json!(expected));
+                if exact && wrong && again.is_none() {
+                    self.fail(Some(&user), &draft.id, &format!("the reason is to be {expected:?}: {row}"));
                 }
-                continue;
-            };
-            if stored[at_draft] {
-                self.fail(Some(&user), &draft.id, &format!("{} is stored, and in escrow: {row}", draft.revision()));
+                self.devices[at].refused(&draft.id, draft.revision(), draft.deleted);
+                self.keep_aside(*number, row, draft, at);
             }
-            let expected = reason(&before, &self.state, &user, &draft);
-            let exact = verdicts.iter().all(|verdict| matches!(verdict, Verdict::Accept | Verdict::Refuse));
-            if exact && expected.is_some_and(|expected| row["reason"] != json!(expected)) {
-                self.fail(Some(&user), &draft.id, &format!("the reason is to be {expected:?}: {row}"));
-            }
-            self.devices[at].refused(&draft.id, draft.revision(), draft.deleted);
-            self.keep_aside(*number, row, draft, at);
         }
-        self.changed();
     }
 
     /// Stores what was accepted, here and in what the device is remembered to have seen.
@@ -245,7 +258,7 @@ impl World {
         for draft in accepted {
             self.devices[at].resolved(&draft.id, draft.revision());
             let winner = self.state.live(&draft.id).map(|document| document.winner.clone());
-            self.devices[at].accepted(&draft.id, draft.revision(), draft.deleted, winner.as_deref());
+            self.devices[at].accepted(&draft.id, &draft.path, draft.deleted, winner.as_deref());
         }
     }
 
