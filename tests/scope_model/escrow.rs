@@ -117,7 +117,7 @@ impl World {
                     self.fail(None, &waiting.draft.id, &format!("the escrow changed what was pushed: {row}"));
                 }
             }
-            1 if work && waiting.reason != "reserved" => self.accept(number),
+            1 if work && !self.state.knows(&waiting.draft.id, waiting.draft.revision()) => self.accept(number),
             _ => self.discard(number),
         }
     }

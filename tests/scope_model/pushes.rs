@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::district;
-use super::judge::{Draft, Verdict, judge, naming, reason};
+use super::judge::{Draft, Verdict, is_subject_known, judge, naming, reason};
 use super::oracle::{ACCOUNT_PREFIX, Body, Kind, Naming, State, kind};
 use super::world::{World, generation, path, string};
 use crate::support::http::Request;
@@ -170,8 +170,12 @@ impl World {
             drafts.iter().map(|draft| (draft.id.clone(), draft.revision().to_owned())).collect();
         let stored = self.are_stored(&pairs);
         let exact = verdicts.iter().all(|verdict| matches!(verdict, Verdict::Accept | Verdict::Refuse));
-        for ((draft, verdict), stored) in drafts.iter().zip(verdicts).zip(&stored) {
-            self.check_outcome(at, draft, verdict, *stored);
+        for (number, draft) in drafts.iter().enumerate() {
+            let at_once = verdicts[number] == Verdict::Refuse && stored[number];
+            if at_once && self.is_admitted_at_once(&user, draft, &drafts, &stored, &past) {
+                verdicts[number] = Verdict::Open;
+            }
+            self.check_outcome(at, draft, verdicts[number], stored[number]);
         }
         let before = self.state.clone();
         self.take_over(at, &drafts, &stored, &past);
@@ -184,6 +188,27 @@ impl World {
             let numbers: Vec<u64> = self.waiting.keys().copied().collect();
             numbers.into_iter().filter(|number| number % 3 != 0).for_each(|number| self.discard(number));
         }
+    }
+
+    /// What the rest of the batch left behind makes the subject of a refused record known. Who wins among the leaves of a
+    /// contact is settled only then, so the verdict on the batch does not see it.
+    fn is_admitted_at_once(
+        &self,
+        user: &str,
+        draft: &Draft,
+        drafts: &[Draft],
+        stored: &[bool],
+        past: &[State],
+    ) -> bool {
+        if kind(&draft.id, &draft.body) != Kind::Record || is_subject_known(&self.state, draft) {
+            return false;
+        }
+        let mut world = self.state.clone();
+        world.tick();
+        for (other, _) in drafts.iter().zip(stored).filter(|(other, stored)| **stored && other.id != draft.id) {
+            world.store(&other.id, &other.path, other.deleted, &other.body, Naming::Counts);
+        }
+        judge(&world, past, user, std::slice::from_ref(draft))[0] != Verdict::Refuse
     }
 
     fn check_outcome(&mut self, at: usize, draft: &Draft, verdict: Verdict, stored: bool) {

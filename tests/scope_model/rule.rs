@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value};
 
-use super::oracle::{ACCOUNT_PREFIX, Account, Body, Kind, Naming, State, reference, text};
+use super::oracle::{ACCOUNT_PREFIX, Account, Body, Face, Kind, Naming, State, reference, text};
 
 /// How deep a user sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +105,16 @@ impl Depth {
     }
 }
 
+/// A user who looks at the world: the account, and what follows for it from the settings.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Viewer<'a> {
+    world: &'a State,
+    name: &'a str,
+    account: &'a Account,
+    depth: Depth,
+    unassigned: bool,
+}
+
 impl State {
     fn settings(&self) -> Option<&Map<String, Value>> {
         let face = self.live("settings")?.face.as_ref()?;
@@ -112,7 +122,7 @@ impl State {
     }
 
     /// How deep the roles of a user reach. The first entry of a role counts, also to be ignored.
-    pub(super) fn depth(&self, account: &Account) -> Depth {
+    fn depth(&self, account: &Account) -> Depth {
         let entries = self.settings().and_then(|settings| settings.get("replication_depth")).and_then(Value::as_array);
         let entries = entries.map(Vec::as_slice).unwrap_or_default();
         let first = |role: &String| entries.iter().find(|entry| entry.get("role") == Some(&Value::from(role.as_str())));
@@ -130,44 +140,41 @@ impl State {
             && account.roles.iter().any(permitted)
     }
 
+    pub(super) fn viewer<'a>(&'a self, name: &'a str) -> Option<Viewer<'a>> {
+        let account = self.accounts.get(name)?;
+        let (depth, unassigned) = (self.depth(account), self.may_see_unassigned(account));
+        Some(Viewer { world: self, name, account, depth, unassigned })
+    }
+
+    /// The user sees the stored document.
+    pub(super) fn sees(&self, name: &str, id: &str) -> bool {
+        self.viewer(name).is_some_and(|viewer| viewer.sees(id))
+    }
+
+    /// Every document the user sees.
+    pub(super) fn seen_by(&self, name: &str) -> Vec<String> {
+        let viewer = self.viewer(name);
+        let sees = |id: &&String| viewer.is_some_and(|viewer| viewer.sees(id));
+        self.documents.keys().filter(sees).cloned().collect()
+    }
+
     /// The contact itself and what is above it, nearest first. A loop ends it.
     /// A deleted contact is followed like a stored one: it keeps its last place (S11).
     pub(super) fn line(&self, id: &str) -> Vec<String> {
         let mut line = vec![id.to_owned()];
         let mut embedded = false;
-        let mut parent = self.contact(id).and_then(|face| face.parent.clone());
-        while let Some(next) = reference(parent.as_ref()).filter(|next| !line.contains(next)) {
+        let mut parent = self.contact(id).and_then(|face| face.parent.as_ref());
+        while let Some(next) = reference(parent).filter(|next| !line.contains(next)) {
             parent = match self.contact(&next) {
-                Some(face) if !embedded || !GAP_ENDS_STORED_LINEAGE => face.parent.clone(),
+                Some(face) if !embedded || !GAP_ENDS_STORED_LINEAGE => face.parent.as_ref(),
                 _ => {
                     embedded = true;
-                    parent.as_ref().and_then(|value| value.get("parent")).cloned()
+                    parent.and_then(|value| value.get("parent"))
                 }
             };
             line.push(next);
         }
         line
-    }
-
-    /// How far a contact is below the nearest facility of the user, if that is not too deep.
-    fn depth_below_facility(&self, account: &Account, id: &str) -> Option<u64> {
-        let at = self.line(id).iter().position(|place| account.facilities.contains(place))?;
-        let limit = self.depth(account).contacts.unwrap_or(u64::MAX);
-        Some(at as u64).filter(|depth| *depth <= limit)
-    }
-
-    /// At which depth a contact is in range: by where it is, or as a primary contact; the smaller of the two.
-    /// A deleted contact is in range where it was last, but nobody's primary contact; a deleted place has none.
-    pub(super) fn range(&self, account: &Account, id: &str) -> Option<u64> {
-        self.contact(id)?;
-        let own = self.depth_below_facility(account, id);
-        if !self.depth(account).primary || self.live(id).is_none() {
-            return own;
-        }
-        let names = |face: &super::oracle::Face| face.primary.as_deref() == Some(id) && face.naming == Naming::Counts;
-        let places = self.contacts().filter(|(_, face, deleted)| !deleted && names(face));
-        let depths = places.filter_map(|(place, ..)| self.depth_below_facility(account, place));
-        own.into_iter().chain(depths).min()
     }
 
     /// The contact that a key means: by its id, otherwise by its shortcode the contact that held it first.
@@ -182,89 +189,103 @@ impl State {
         holders.map(|(id, ..)| id.clone()).min_by_key(|id| (self.held_since(key, id), id.clone()))
     }
 
-    /// The user sees the stored document.
-    pub(super) fn sees(&self, name: &str, id: &str) -> bool {
-        let Some(face) = self.live(id).and_then(|document| document.face.as_ref()) else { return false };
-        let Some(account) = self.accounts.get(name) else { return false };
-        let own = format!("{ACCOUNT_PREFIX}{name}");
-        match face.kind {
-            Kind::Everybody => true,
-            Kind::Contact => self.range(account, id).is_some(),
-            Kind::Record => self.sees_record(account, &face.body),
-            Kind::Task => face.body.get("user").and_then(Value::as_str) == Some(&own),
-            Kind::Target => {
-                let owner = text(face.body.get("owner")).and_then(|owner| self.meant(&owner));
-                owner.is_some_and(|owner| self.range(account, &owner).is_some())
-            }
-            Kind::UserSettings => id == own,
-            Kind::Nobody => false,
-        }
-    }
-
-    /// Every document the user sees.
-    pub(super) fn seen_by(&self, name: &str) -> Vec<String> {
-        self.documents.keys().filter(|id| self.sees(name, id)).cloned().collect()
-    }
-
-    fn sees_record(&self, account: &Account, body: &Body) -> bool {
-        let about = match subject(body) {
-            Subject::Unassigned if self.may_see_unassigned(account) => return true,
-            Subject::Unassigned => None,
-            Subject::Key(key) => self.meant(&key),
-        };
-        let mut reached: Vec<u64> = about.iter().filter_map(|about| self.range(account, about)).collect();
-        reached.extend(self.sign_off(body).iter().filter_map(|signer| self.range(account, signer)));
-        if reached.is_empty() || self.is_protected(account, body, about.as_deref()) {
-            return false;
-        }
-        let own = is_report(body) && account.person.is_some() && author(body) == account.person;
-        let limit = self.depth(account).reports.filter(|_| !own);
-        limit.is_none_or(|limit| reached.iter().any(|depth| *depth <= limit))
-    }
-
     /// The line of the author of a record that needs sign-off; it begins with the author.
     fn sign_off(&self, body: &Body) -> Vec<String> {
         let author = author(body).filter(|_| is_true(field(body, "needs_signoff")));
         author.map(|author| self.line(&author)).unwrap_or_default()
     }
 
-    /// A private report about the user, by somebody out of the user's range.
-    fn is_protected(&self, account: &Account, body: &Body, about: Option<&str>) -> bool {
-        let (Some(author), Some(about)) = (author(body).filter(|_| is_report(body)), about) else { return false };
-        let theirs = account.person.as_deref() == Some(about)
-            || account.facilities.iter().any(|place| place == about || self.is_former_primary(place, about));
-        theirs && is_true(field(body, "private")) && self.range(account, &author).is_none()
-    }
-
     /// The reasons behind an answer of `sees`, for a failure message.
     pub(super) fn reasons(&self, name: &str, id: &str) -> String {
-        let Some(account) = self.accounts.get(name) else { return "no such account".to_owned() };
-        let depth = self.depth(account);
+        let Some(viewer) = self.viewer(name) else { return "no such account".to_owned() };
         let Some(document) = self.document(id) else { return "the document was never stored".to_owned() };
         let mut lines = vec![
-            format!("{account:?} {depth:?}"),
+            format!("{:?} {:?} unassigned {}", viewer.account, viewer.depth, viewer.unassigned),
             format!("winner {} deleted {} moved {:?}", document.winner, document.deleted, document.moved),
         ];
         let Some(face) = &document.face else { return lines.join("\n") };
         lines.push(format!("{:?} naming {:?}: {}", face.kind, face.naming, Value::Object(face.body.clone())));
-        let mut contacts = vec![id.to_owned()];
-        if face.kind == Kind::Record {
-            lines.push(format!("subject {:?}", subject(&face.body)));
-            let key = match subject(&face.body) {
-                Subject::Key(key) => Some(key),
-                Subject::Unassigned => None,
-            };
-            contacts = key.and_then(|key| self.meant(&key)).into_iter().chain(author(&face.body)).collect();
-        }
-        if face.kind == Kind::Target {
-            contacts = text(face.body.get("owner")).and_then(|owner| self.meant(&owner)).into_iter().collect();
-        }
+        let key = match (face.kind, subject(&face.body)) {
+            (Kind::Target, _) => text(face.body.get("owner")),
+            (Kind::Record, Subject::Key(key)) => Some(key),
+            _ => None,
+        };
+        lines.push(format!("about {key:?}"));
+        let meant = key.and_then(|key| self.meant(&key)).into_iter();
+        let contacts =
+            meant.chain(author(&face.body)).chain([id.to_owned()].into_iter().filter(|id| self.contact(id).is_some()));
         for contact in contacts {
-            let (line, range) = (self.line(&contact), self.range(account, &contact));
+            let (line, range) = (self.line(&contact), viewer.range(&contact));
             let code = self.contact(&contact).and_then(|face| face.code.clone());
             let holder = code.as_deref().and_then(|code| self.meant(code));
-            lines.push(format!("{contact}: line {line:?}, range {range:?}, code {code:?} means {holder:?}"));
+            let deleted = self.live(&contact).is_none();
+            lines.push(format!(
+                "{contact}: line {line:?}, range {range:?}, code {code:?} means {holder:?}, deleted {deleted}"
+            ));
         }
         lines.join("\n")
+    }
+}
+
+impl Viewer<'_> {
+    /// How far a contact is below the nearest facility of the user, if that is not too deep.
+    fn depth_below_facility(&self, id: &str) -> Option<u64> {
+        let at = self.world.line(id).iter().position(|place| self.account.facilities.contains(place))?;
+        Some(at as u64).filter(|depth| *depth <= self.depth.contacts.unwrap_or(u64::MAX))
+    }
+
+    /// At which depth a contact is in range: by where it is, or as a primary contact; the smaller of the two.
+    /// A deleted contact is in range where it was last, but nobody's primary contact; a deleted place has none.
+    fn range(&self, id: &str) -> Option<u64> {
+        self.world.contact(id)?;
+        let own = self.depth_below_facility(id);
+        if !self.depth.primary || self.world.live(id).is_none() {
+            return own;
+        }
+        let names = |face: &Face| face.primary.as_deref() == Some(id) && face.naming == Naming::Counts;
+        let places = self.world.contacts().filter(|(_, face, deleted)| !deleted && names(face));
+        let depths = places.filter_map(|(place, ..)| self.depth_below_facility(place));
+        own.into_iter().chain(depths).min()
+    }
+
+    fn sees(&self, id: &str) -> bool {
+        let Some(face) = self.world.live(id).and_then(|document| document.face.as_ref()) else { return false };
+        let own = || format!("{ACCOUNT_PREFIX}{}", self.name);
+        match face.kind {
+            Kind::Everybody => true,
+            Kind::Contact => self.range(id).is_some(),
+            Kind::Record => self.sees_record(&face.body),
+            Kind::Task => face.body.get("user").and_then(Value::as_str) == Some(&own()),
+            Kind::Target => {
+                let owner = text(face.body.get("owner")).and_then(|owner| self.world.meant(&owner));
+                owner.is_some_and(|owner| self.range(&owner).is_some())
+            }
+            Kind::UserSettings => id == own(),
+            Kind::Nobody => false,
+        }
+    }
+
+    fn sees_record(&self, body: &Body) -> bool {
+        let about = match subject(body) {
+            Subject::Unassigned if self.unassigned => return true,
+            Subject::Unassigned => None,
+            Subject::Key(key) => self.world.meant(&key),
+        };
+        let mut reached: Vec<u64> = about.iter().filter_map(|about| self.range(about)).collect();
+        reached.extend(self.world.sign_off(body).iter().filter_map(|signer| self.range(signer)));
+        if reached.is_empty() || self.is_protected(body, about.as_deref()) {
+            return false;
+        }
+        let own = is_report(body) && self.account.person.is_some() && author(body) == self.account.person;
+        let limit = self.depth.reports.filter(|_| !own);
+        limit.is_none_or(|limit| reached.iter().any(|depth| *depth <= limit))
+    }
+
+    /// A private report about the user, by somebody out of the user's range.
+    fn is_protected(&self, body: &Body, about: Option<&str>) -> bool {
+        let (Some(author), Some(about)) = (author(body).filter(|_| is_report(body)), about) else { return false };
+        let former = |place: &String| place == about || self.world.is_former_primary(place, about);
+        let theirs = self.account.person.as_deref() == Some(about) || self.account.facilities.iter().any(former);
+        theirs && is_true(field(body, "private")) && self.range(&author).is_none()
     }
 }
