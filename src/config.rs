@@ -43,8 +43,10 @@ impl Default for Config {
     }
 }
 
+/// Keys of `[settle]` that only count at the start.
+const OWN_KEYS: [&str; 5] = ["data", "listen", "open", "cache_mib", "write_buffer_mib"];
+
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Own {
     data: Option<PathBuf>,
     listen: Option<SocketAddr>,
@@ -66,7 +68,10 @@ impl Config {
             };
             match section.as_str() {
                 "settle" => {
-                    let own: Own = values.try_into().map_err(|error| format!("[settle]: {error}"))?;
+                    let (own, settings): (toml::Table, toml::Table) =
+                        values.into_iter().partition(|(key, _)| OWN_KEYS.contains(&key.as_str()));
+                    self.read_section("settle", settings)?;
+                    let own: Own = own.try_into().map_err(|error| format!("[settle]: {error}"))?;
                     self.data = own.data.unwrap_or_else(|| self.data.clone());
                     self.listen = own.listen.unwrap_or(self.listen);
                     self.open = own.open.unwrap_or(self.open);
@@ -160,6 +165,18 @@ pub struct Settings {
     pub max_purge_documents: usize,
     /// Revisions in one `_purge`.
     pub max_purge_revisions: usize,
+    /// Seconds for which a device that lost a right may still push what it had, from its first such push (S13).
+    pub drain_seconds: u64,
+    /// Documents that one device may have in escrow.
+    pub max_escrow_documents: u64,
+    /// Bytes that one device may have in escrow.
+    pub max_escrow_bytes: u64,
+    /// Documents in one account's scope above which it is reported.
+    pub soft_scope_documents: u64,
+    /// Documents in one account's scope above which pulls are refused; 0: no limit.
+    pub hard_scope_documents: u64,
+    /// Documents that one move may place anew.
+    pub max_move_documents: usize,
 }
 
 impl Default for Settings {
@@ -194,6 +211,12 @@ impl Default for Settings {
             max_uuids: 1000,
             max_purge_documents: 100,
             max_purge_revisions: 1000,
+            drain_seconds: 30 * 24 * 3600,
+            max_escrow_documents: 10_000,
+            max_escrow_bytes: 256 << 20,
+            soft_scope_documents: 10_000,
+            hard_scope_documents: 0,
+            max_move_documents: 200_000,
         }
     }
 }
@@ -253,6 +276,12 @@ settings_table! {
     "uuids" "max_count" => max_uuids: number;
     "purge" "max_document_id_number" => max_purge_documents: number;
     "purge" "max_revisions_number" => max_purge_revisions: number;
+    "settle" "drain_seconds" => drain_seconds: number;
+    "settle" "max_escrow_documents" => max_escrow_documents: number;
+    "settle" "max_escrow_bytes" => max_escrow_bytes: number;
+    "settle" "soft_scope_documents" => soft_scope_documents: number;
+    "settle" "hard_scope_documents" => hard_scope_documents: number;
+    "settle" "max_move_documents" => max_move_documents: number;
 }
 
 mod number {
@@ -316,7 +345,7 @@ mod tests {
     fn mistakes_are_named() {
         for (text, part) in [
             ("[settle]\nlisten = 5", "[settle]"),
-            ("[settle]\nx = 5", "unknown field"),
+            ("[settle]\nx = 5", "there is no such setting"),
             ("[cors]\nx = 5", "[cors] x"),
             ("[chttpd]\nenable_cors = \"maybe\"", "true or false"),
             ("[couchdb]\nmax_document_size = -1", "a whole number"),

@@ -63,7 +63,7 @@ impl Services {
         });
         for name in SYSTEM_DATABASES {
             if services.catalogue.find(name).is_err() {
-                services.create_database(name).await?;
+                services.create_database(name, false).await?;
             }
         }
         services.erase_deleted();
@@ -148,14 +148,14 @@ impl Services {
     ///
     /// # Errors
     /// As [`Catalogue::create`].
-    pub async fn create_database(&self, name: &str) -> DocumentResult<()> {
+    pub async fn create_database(&self, name: &str, scoped: bool) -> DocumentResult<()> {
         let row = DatabaseRow {
             id: 0,
             uuid: random(),
             created: self.clock.now(),
             revs_limit: 1000,
             purged_infos_limit: 1000,
-            scoped: false,
+            scoped,
             security: crate::accounts::security::Security::default().text().to_owned(),
         };
         self.catalogue.create(name, row).await

@@ -75,6 +75,8 @@ pub struct ChangesOptions {
     pub heartbeat_ms: Option<u64>,
     /// `seq` on every k-th row only.
     pub seq_interval: Option<u64>,
+    /// `lost=true`: also rows for documents that went out of the caller's scope (Settle's own).
+    pub lost: bool,
     /// `filter`.
     pub filter: Filter,
 }
@@ -107,6 +109,7 @@ impl ChangesOptions {
             timeout_ms: heartbeat_ms.is_none().then_some(timeout.min(MAX_WAIT_MS)),
             heartbeat_ms,
             seq_interval: get("seq_interval").map(|text| number(text, "seq_interval")).transpose()?.filter(|k| *k > 1),
+            lost: flag("lost"),
             filter: parse_filter(query, body)?,
         })
     }

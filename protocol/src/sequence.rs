@@ -5,8 +5,11 @@
 //! skipping. Tokens are positions, never rights: nothing secret is in them and forging one gains nothing.
 //!
 //! TEXT is unpadded base64url of: version (1 byte), database tag (4), incarnation tag (4), position (6, big-endian). The
-//! first nine bytes are twelve characters that all tokens of a database share. Longer tokens (scope fingerprint, backfill
-//! cursor) get another version.
+//! first nine bytes are twelve characters that all tokens of a database share.
+//!
+//! Tokens of a restricted feed (version 2) go on with the position of the scope they were given under (6), and while the
+//! client is still being told what a change of scope means, with a [`Backfill`]: target (6), cursor and a bit (6), and the
+//! positions of scopes whose telling was interrupted (6 each).
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -21,6 +24,7 @@ pub type Position = u64;
 pub const MAX_POSITION: Position = (1 << 48) - 1;
 
 const VERSION: u8 = 1;
+const SCOPED_VERSION: u8 = 2;
 
 /// What every token of one database in one incarnation of the store begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +62,38 @@ impl TokenPrefix {
         out.extend_from_slice(&digits);
     }
 
+    /// Appends the token of a restricted feed, without quotes.
+    pub fn write_scoped(&self, position: Position, mark: &ScopeMark, out: &mut Vec<u8>) {
+        let mut bytes = Vec::with_capacity(34);
+        bytes.push(SCOPED_VERSION);
+        bytes.extend_from_slice(&self.tags);
+        let mut push = |position: Position| bytes.extend_from_slice(&position.to_be_bytes()[2..]);
+        push(position);
+        push(mark.scope);
+        if let Some(backfill) = &mark.backfill {
+            push(backfill.target);
+            push(backfill.cursor << 1 | Position::from(backfill.gaining));
+            backfill.aborted.iter().for_each(|position| push(*position));
+        }
+        out.extend_from_slice(decimal(position, &mut [0; 20]));
+        out.push(b'-');
+        let mut text = [0; 96];
+        if let Ok(length) = URL_SAFE_NO_PAD.encode_slice(&bytes, &mut text) {
+            out.extend_from_slice(&text[..length]);
+        }
+    }
+
+    /// Where a client of a restricted feed stands; `None`: at the end. A token of another history, or of a feed without a
+    /// scope, stands at 0.
+    #[must_use]
+    pub fn resolve_scoped(&self, since: &Since) -> Option<(Position, Option<ScopeMark>)> {
+        match since {
+            Since::Now => None,
+            Since::Token { tags, position, mark: Some(mark) } if *tags == self.tags => Some((*position, Some(mark.clone()))),
+            Since::Beginning | Since::Token { .. } => Some((0, None)),
+        }
+    }
+
     /// The token of a position as text.
     #[must_use]
     pub fn token(&self, position: Position) -> String {
@@ -73,7 +109,7 @@ impl TokenPrefix {
         match since {
             Since::Now => StartingPoint::Now,
             Since::Beginning => StartingPoint::After(0),
-            Since::Token { tags, position } if *tags == self.tags => StartingPoint::After(*position),
+            Since::Token { tags, position, mark: None } if *tags == self.tags => StartingPoint::After(*position),
             Since::Token { .. } => StartingPoint::After(0),
         }
     }
@@ -94,7 +130,31 @@ pub enum Since {
         tags: [u8; 8],
         /// The position inside.
         position: Position,
+        /// In a token of a restricted feed: the scope.
+        mark: Option<ScopeMark>,
     },
+}
+
+/// Under which scope a token of a restricted feed was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScopeMark {
+    /// The client knows everything up to the token's position in the scope of this position.
+    pub scope: Position,
+    /// It is being told what a change of scope means.
+    pub backfill: Option<Backfill>,
+}
+
+/// How far the telling of a change of scope came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backfill {
+    /// The position of the new scope.
+    pub target: Position,
+    /// What was lost is told, what was gained is being told.
+    pub gaining: bool,
+    /// Told up to here, below 2⁴⁷.
+    pub cursor: Position,
+    /// Positions of scopes that began and ended while they were being told.
+    pub aborted: Vec<Position>,
 }
 
 /// Where a feed starts.
@@ -123,14 +183,26 @@ impl Since {
             return Err(malformed());
         }
         let bytes = URL_SAFE_NO_PAD.decode(opaque).map_err(|_| malformed())?;
-        let bytes: [u8; 15] = bytes.try_into().map_err(|_| malformed())?;
-        if bytes[0] != VERSION {
-            return Err(malformed());
-        }
+        let (head, tail) = bytes.split_at_checked(15).ok_or_else(malformed)?;
         let mut tags = [0; 8];
-        tags.copy_from_slice(&bytes[1..9]);
-        let position = bytes[9..].iter().fold(0, |position, byte| position << 8 | Position::from(*byte));
-        Ok(Self::Token { tags, position })
+        tags.copy_from_slice(&head[1..9]);
+        let number = |bytes: &[u8]| bytes.iter().fold(0, |number, byte| number << 8 | Position::from(*byte));
+        let position = number(&head[9..]);
+        let mark = match (head[0], tail.len()) {
+            (VERSION, 0) => None,
+            (SCOPED_VERSION, 6 | 18 | 24 | 30 | 36) => {
+                let numbers: Vec<Position> = tail.chunks(6).map(number).collect();
+                let backfill = (numbers.len() > 1).then(|| Backfill {
+                    target: numbers[1],
+                    gaining: numbers[2] & 1 == 1,
+                    cursor: numbers[2] >> 1,
+                    aborted: numbers[3..].to_vec(),
+                });
+                Some(ScopeMark { scope: numbers[0], backfill })
+            }
+            _ => return Err(malformed()),
+        };
+        Ok(Self::Token { tags, position, mark })
     }
 }
 
@@ -153,6 +225,23 @@ mod tests {
                 assert_eq!(prefix.resolve(&since), StartingPoint::After(position), "{form}");
             }
         }
+    }
+
+    #[test]
+    fn tokens_of_a_scope_read_back() {
+        let prefix = TokenPrefix::new([1, 2, 3, 4], [250, 251, 252, 253]);
+        let backfill = |aborted| Some(Backfill { target: 9, gaining: true, cursor: (1 << 47) - 1, aborted });
+        for backfill in [None, backfill(vec![]), backfill(vec![3]), backfill(vec![3, MAX_POSITION, 5])] {
+            let mark = ScopeMark { scope: 7, backfill };
+            let mut token = Vec::new();
+            prefix.write_scoped(4711, &mark, &mut token);
+            let since = Since::parse(std::str::from_utf8(&token).expect("text")).expect("own token");
+            assert_eq!(prefix.resolve_scoped(&since), Some((4711, Some(mark))));
+            assert_eq!(prefix.resolve(&since), StartingPoint::After(0), "without the scope it means nothing");
+        }
+        assert_eq!(prefix.resolve_scoped(&Since::Now), None);
+        let plain = Since::parse(&prefix.token(5)).expect("own token");
+        assert_eq!(prefix.resolve_scoped(&plain), Some((0, None)));
     }
 
     #[test]

@@ -8,6 +8,8 @@ pub const ACCOUNTS: Table<String, AccountRow> = Table::new(Family::Accounts);
 pub const SESSIONS: Table<[u8; 32], SessionRow> = Table::new(Family::Sessions);
 
 const VERSION: u8 = 1;
+/// Version 2 has places and contact.
+const ACCOUNT_VERSION: u8 = 2;
 
 /// What logging in needs to know. Kept when the account is deleted, so that its epoch never runs backwards.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,11 +22,15 @@ pub struct AccountRow {
     pub roles: Vec<String>,
     /// Asks for a one-time code that Settle cannot check: a password alone must not do.
     pub needs_second_factor: bool,
+    /// Ids of its places (`facility_id`).
+    pub places: Vec<String>,
+    /// The person it acts as (`contact_id`).
+    pub contact: Option<String>,
 }
 
 impl Value for AccountRow {
     fn encode(&self, out: &mut Vec<u8>) {
-        out.push(VERSION);
+        out.push(ACCOUNT_VERSION);
         out.varint(self.epoch);
         out.push(u8::from(self.needs_second_factor));
         out.push(u8::from(self.credential.is_some()));
@@ -33,18 +39,31 @@ impl Value for AccountRow {
         for role in &self.roles {
             out.string(role.as_bytes());
         }
+        out.varint(self.places.len() as u64);
+        for place in &self.places {
+            out.string(place.as_bytes());
+        }
+        out.string(self.contact.as_deref().unwrap_or_default().as_bytes());
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
         let mut from = Decoder::new(bytes);
-        (from.byte()? == VERSION).then_some(())?;
+        let version = from.byte()?;
+        (VERSION..=ACCOUNT_VERSION).contains(&version).then_some(())?;
         let epoch = from.varint()?;
         let needs_second_factor = from.byte()? == 1;
         let has_credential = from.byte()? == 1;
         let credential = from.text()?.to_owned();
         let count = from.varint()?;
         let roles = (0..count).map(|_| from.text().map(str::to_owned)).collect::<Option<_>>()?;
-        Some(Self { epoch, credential: has_credential.then_some(credential), roles, needs_second_factor })
+        let credential = has_credential.then_some(credential);
+        let mut row = Self { epoch, credential, roles, needs_second_factor, ..Self::default() };
+        if version == ACCOUNT_VERSION {
+            let count = from.varint()?;
+            row.places = (0..count).map(|_| from.text().map(str::to_owned)).collect::<Option<_>>()?;
+            row.contact = Some(from.text()?.to_owned()).filter(|contact| !contact.is_empty());
+        }
+        Some(row)
     }
 }
 
@@ -94,7 +113,9 @@ mod tests {
     proptest! {
         #[test]
         fn rows_read_back(epoch: u64, credential: Option<String>, roles: Vec<String>, operator: bool, name: String) {
-            let account = AccountRow { epoch, credential, roles, needs_second_factor: operator };
+            let contact = Some(name.clone()).filter(|name| !name.is_empty());
+            let account =
+                AccountRow { epoch, credential, places: roles.clone(), roles, needs_second_factor: operator, contact };
             let session = SessionRow { name, operator, epoch, born: 1, expires: 2 };
             let (mut a, mut s) = (Vec::new(), Vec::new());
             account.encode(&mut a);

@@ -94,6 +94,10 @@ pub struct AccountFacts {
     /// The document asks for a one-time code (`totp`) besides the password. Settle cannot check it, so a password alone
     /// must not do.
     pub needs_second_factor: bool,
+    /// Ids of its places (`facility_id`: text, or a list of it).
+    pub places: Vec<String>,
+    /// The person it acts as (`contact_id`).
+    pub contact: Option<String>,
 }
 
 /// The body of a `_users` document: its members in their order, each value as the client wrote it. Members that begin
@@ -222,6 +226,11 @@ impl UserDocument {
             roles: self.roles().ok()?,
             credential: Credential::from_members(&members),
             needs_second_factor: is_truthy(&self.value("totp")),
+            places: match self.value("facility_id") {
+                Value::Array(places) => places.iter().filter_map(id_in).collect(),
+                place => id_in(&place).into_iter().collect(),
+            },
+            contact: id_in(&self.value("contact_id")),
         })
     }
 
@@ -315,6 +324,12 @@ fn check_own_update(name: &str, roles: &[String], stored: Option<&UserDocument>,
 }
 
 /// JavaScript's notion, in which the rules were written.
+/// A link to a document: its id, or an object with `_id`.
+fn id_in(value: &Value) -> Option<String> {
+    let id = value.get("_id").unwrap_or(value).as_str()?;
+    (!id.is_empty()).then(|| id.to_owned())
+}
+
 fn is_truthy(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => false,

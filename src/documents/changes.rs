@@ -16,16 +16,23 @@ use settle_protocol::{Revision, selector};
 use tokio::sync::watch;
 
 use super::databases::Database;
+use super::devices::{DeviceKey, note_pull};
 use super::error::DocumentResult;
 use super::output::{Output, Piece};
-use super::read::{AttachmentBytes, Found, Include, as_value, document};
+use super::read::{AttachmentBytes, Found, Include, as_value, document, visible};
+use super::scoped_feed::{self, Row, ScopedFeed};
+use super::scopes::{topic, whole};
 use super::tables::{BODIES, BodyKey, CHANGES, ChangeKey, ChangeView, DocumentHead, DocumentKey, DocumentRow};
+use crate::access::view::View;
 use crate::storage::{Family, Range, Read, Snapshot, StorageError, StorageResult, Store};
 
 /// A page ends at this many bytes of text …
 const PAGE_BYTES: usize = 64 << 10;
 /// … or after this many log rows, shown or not.
 const PAGE_ROWS: usize = 2_000;
+/// Rows of a scope that are read ahead of being written, with and without documents.
+const SCOPED_ROWS: usize = 1_000;
+const SCOPED_DOCUMENTS: usize = 128;
 /// A wait that woke for at most this many positions is answered on the async thread.
 const SHORT: Position = 64;
 /// `pending` is counted exactly up to this many rows, and estimated from above beyond.
@@ -36,8 +43,11 @@ const CORRUPT: StorageError = StorageError::Corrupt { table: "changes", problem:
 /// One `_changes` request.
 pub struct Changes {
     walk: Walk,
-    watch: Option<watch::Receiver<Position>>,
+    /// What wakes it; empty for a feed that does not wait.
+    watches: Vec<watch::Receiver<Position>>,
     state: State,
+    /// Seconds since 1970.
+    now: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,23 +71,47 @@ struct Walk {
     remaining: u64,
     shown: u64,
     chosen: Option<VecDeque<Position>>,
+    /// Of a restricted caller.
+    scope: Option<ScopedFeed>,
+    view: Arc<View>,
 }
 
 impl Changes {
-    /// Begins a feed over a database.
+    /// Begins a feed over what a caller sees of a database. `now` in seconds.
     ///
     /// # Errors
     /// When the store fails.
-    pub fn open(store: &Store, database: Arc<Database>, options: ChangesOptions) -> DocumentResult<Self> {
+    pub fn open(
+        store: &Store,
+        database: Arc<Database>,
+        options: ChangesOptions,
+        view: &View,
+        now: u64,
+    ) -> DocumentResult<Self> {
         let snapshot = store.snapshot();
         let end = database.counters(&snapshot)?.position;
-        let since = match database.tokens.resolve(&options.since) {
-            StartingPoint::Now => end,
-            StartingPoint::After(position) if position > end => 0, // of a future that was lost: tell all again
-            StartingPoint::After(position) => position,
+        let (scope, since) = match view.restricted() {
+            Some(restricted) => {
+                let (tokens, id) = (&database.tokens, database.id());
+                let opened =
+                    ScopedFeed::open(&snapshot, restricted.clone(), id, tokens, &options.since, end)?;
+                (Some(opened.0), opened.1)
+            }
+            None => match database.tokens.resolve(&options.since) {
+                StartingPoint::Now => (None, end),
+                StartingPoint::After(position) if position > end => (None, 0), // of a future that was lost: tell all again
+                StartingPoint::After(position) => (None, position),
+            },
         };
         let live = options.feed != Feed::Normal && !options.descending;
-        let watch = live.then(|| store.announcements().follow(database.id(), end));
+        let mut topics = Vec::new();
+        if live {
+            match &scope {
+                Some(scope) => topics.extend(scope.anchors().iter().map(|anchor| topic(database.id(), anchor))),
+                None => topics.push(whole(database.id())),
+            }
+        }
+        let watches = topics.into_iter().map(|topic| store.announcements().follow(topic, end)).collect();
         let mut walk = Walk {
             store: store.clone(),
             cursor: if options.descending { end + 1 } else { since },
@@ -85,12 +119,14 @@ impl Changes {
             remaining: options.limit.unwrap_or(u64::MAX),
             shown: 0,
             chosen: None,
+            scope,
+            view: Arc::new(view.clone()),
             database,
             options: Arc::new(options),
         };
         walk.choose(&snapshot, if walk.options.descending { 0 } else { since })?;
         drop(snapshot);
-        Ok(Self { walk, watch, state: State::Opening })
+        Ok(Self { walk, watches, state: State::Opening, now })
     }
 
     /// The next pieces of the answer; `None` at its end.
@@ -127,6 +163,7 @@ impl Changes {
                     self.state = State::Done;
                     let mut out = Output::default();
                     self.walk.close_frame(&mut out)?;
+                    self.note_pull();
                     return Ok(Some(out.into_pieces()));
                 }
                 State::Done => return Ok(None),
@@ -135,7 +172,9 @@ impl Changes {
     }
 
     async fn rows(&mut self) -> DocumentResult<Output> {
-        let short = self.walk.end.saturating_sub(self.walk.cursor) <= SHORT && !self.walk.options.descending;
+        let settled = self.walk.scope.as_ref().is_none_or(|scope| !scope.is_behind());
+        let near = self.walk.end.saturating_sub(self.walk.cursor) <= SHORT;
+        let short = near && settled && !self.walk.options.descending;
         let (out, more) = if short {
             self.walk.page()?
         } else {
@@ -158,32 +197,57 @@ impl Changes {
     fn after_rows(&self) -> State {
         let answered = self.walk.options.feed == Feed::Longpoll && self.walk.shown > 0;
         let limit_reached = self.walk.remaining == 0 && self.walk.options.limit != Some(0);
-        match self.watch {
-            Some(_) if !answered && !limit_reached => State::Waiting,
+        match self.watches.is_empty() {
+            false if !answered && !limit_reached => State::Waiting,
             _ => State::Closing,
+        }
+    }
+
+    /// The device now knows what this answer told it. Its late pushes are judged as of here (S13).
+    fn note_pull(&self) {
+        let Some(scope) = &self.walk.scope else { return };
+        let (database, now) = (self.walk.database.id(), self.now);
+        let key = DeviceKey(database, scope.restricted.device);
+        let told = scope.knows(self.walk.cursor);
+        let account = scope.restricted.account.clone();
+        let known = self.walk.store.snapshot().get(&super::devices::DEVICES, &key).ok().flatten();
+        let is_news = known.is_none_or(|known| {
+            let stale = now > known.pulled_at + NOTED_PULL_SECONDS || known.draining_since > 0;
+            known.pulled.is_none() || known.scope != told.scope || scope.moved || stale
+        });
+        if is_news && !self.walk.options.descending {
+            self.walk.store.write_unattended(move |batch| note_pull(batch, key, &account, told, now));
         }
     }
 
     /// Waits for the log to grow. Gives a heartbeat to send, or nothing after a change of state.
     async fn wait(&mut self) -> DocumentResult<Option<&'static [u8]>> {
-        let Some(watch) = &mut self.watch else {
-            self.state = State::Closing;
-            return Ok(None);
-        };
         let options = &self.walk.options;
         let patience = options.heartbeat_ms.or(options.timeout_ms).map_or(Duration::MAX, Duration::from_millis);
-        let grown = tokio::time::timeout(patience, watch.wait_for(|position| *position > self.walk.end)).await;
+        let end = self.walk.end;
+        let grown = match self.watches.as_mut_slice() {
+            [one] => tokio::time::timeout(patience, wait_for(one, end)).await,
+            many => {
+                let first = futures::future::select_all(many.iter_mut().map(|watch| Box::pin(wait_for(watch, end))));
+                tokio::time::timeout(patience, first).await.map(|(grown, _, _)| grown)
+            }
+        };
         match grown {
-            Ok(Ok(position)) => {
-                self.walk.end = *position;
-                drop(position);
+            Ok(Some(position)) => {
                 let store = self.walk.store.clone();
-                let since = self.walk.cursor;
-                self.walk.choose(&store.snapshot(), since)?;
+                let snapshot = store.snapshot();
                 self.state = State::Rows;
+                match &self.walk.scope {
+                    // A changed scope ends the feed with its last token; the next one tells what the change means.
+                    Some(scope) if scope.is_outdated(&snapshot)? => self.state = State::Closing,
+                    Some(_) => self.walk.end = self.walk.database.counters(&snapshot)?.position,
+                    None => self.walk.end = position,
+                }
+                let since = self.walk.cursor;
+                self.walk.choose(&snapshot, since)?;
                 Ok(None)
             }
-            Ok(Err(_)) => {
+            Ok(None) => {
                 self.state = State::Closing; // the database was deleted
                 Ok(None)
             }
@@ -199,6 +263,14 @@ impl Changes {
     }
 }
 
+/// How long a device's row may say that it pulled earlier than it did, when it was told nothing new.
+const NOTED_PULL_SECONDS: u64 = 900;
+
+/// Waits until a topic is beyond a position. `None`: it ended.
+async fn wait_for(watch: &mut watch::Receiver<Position>, beyond: Position) -> Option<Position> {
+    watch.wait_for(|position| *position > beyond).await.ok().map(|position| *position)
+}
+
 impl Walk {
     /// Moves what a page needs out, leaving an empty shell behind until the page comes back.
     fn clone_for_page(&mut self) -> Self {
@@ -211,12 +283,17 @@ impl Walk {
             remaining: self.remaining,
             shown: self.shown,
             chosen: self.chosen.take(),
+            scope: self.scope.take(),
+            view: Arc::clone(&self.view),
         }
     }
 
     /// With `_doc_ids`, the positions to show are looked up instead of scanning the log.
     fn choose(&mut self, snapshot: &Snapshot<'_>, since: Position) -> StorageResult<()> {
         let Filter::DocumentIds(ids) = &self.options.filter else { return Ok(()) };
+        if self.scope.is_some() {
+            return Ok(()); // what a scope shows is few; it is filtered row by row
+        }
         let keys: Vec<Vec<u8>> = ids.iter().map(|id| DocumentKey::bytes(self.database.id(), id)).collect();
         let heads = snapshot.get_many(Family::Documents, &keys)?;
         let positions =
@@ -236,6 +313,13 @@ impl Walk {
         let snapshot = store.snapshot();
         let mut out = Output::default();
         let database = self.database.id();
+        if self.scope.is_some() {
+            let more = match self.options.descending {
+                true => self.scoped_backwards(&snapshot, &mut out)?,
+                false => self.scoped_page(&snapshot, &mut out)?,
+            };
+            return Ok((out, more));
+        }
         if let Some(mut chosen) = self.chosen.take() {
             while self.remaining > 0 && !page_full(&out) {
                 let Some(position) = chosen.pop_front() else { break };
@@ -286,6 +370,106 @@ impl Walk {
         Ok((out, more))
     }
 
+    /// A page of what a restricted caller sees. `false`: there is no more up to `end`, or the limit is reached.
+    fn scoped_page(&mut self, snapshot: &Snapshot<'_>, out: &mut Output) -> DocumentResult<bool> {
+        let most = if self.options.include_docs { SCOPED_DOCUMENTS } else { SCOPED_ROWS };
+        while self.remaining > 0 && !page_full(out) {
+            let most = usize::try_from(self.remaining).unwrap_or(most).clamp(1, most);
+            let Some(scope) = &mut self.scope else { return Ok(false) };
+            let rows = scope.rows(snapshot, self.cursor, self.end, most)?;
+            let mut cut = false;
+            for (position, row) in rows.told {
+                if self.remaining == 0 || page_full(out) {
+                    cut = true;
+                    break;
+                }
+                self.scoped_row(snapshot, position, row, out)?;
+                self.told(position);
+            }
+            if cut {
+                break;
+            }
+            if let Some(last) = rows.last {
+                self.told(last); // also behind rows that are hidden
+            }
+            if rows.whole && self.remaining > 0 {
+                let Some(scope) = &mut self.scope else { return Ok(false) };
+                if !scope.next_step() {
+                    self.cursor = self.end;
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(self.remaining > 0)
+    }
+
+    /// The newest rows first. All that the scope shows is gathered, for the feed can only be read upward.
+    fn scoped_backwards(&mut self, snapshot: &Snapshot<'_>, out: &mut Output) -> DocumentResult<bool> {
+        let (mut all, mut after) = (Vec::new(), 0);
+        while let Some(scope) = &mut self.scope {
+            while scope.is_behind() {
+                scope.next_step();
+            }
+            let rows = scope.rows(snapshot, after, self.end, SCOPED_ROWS)?;
+            after = rows.last.unwrap_or(self.end);
+            all.extend(rows.told.into_iter().filter(|(_, row)| matches!(row, Row::Change(_))));
+            if rows.whole {
+                break;
+            }
+        }
+        for (position, row) in all.into_iter().rev() {
+            if self.remaining == 0 {
+                break;
+            }
+            self.scoped_row(snapshot, position, row, out)?;
+        }
+        Ok(false)
+    }
+
+    fn scoped_row(
+        &mut self,
+        snapshot: &Snapshot<'_>,
+        position: Position,
+        row: Row,
+        out: &mut Output,
+    ) -> DocumentResult<()> {
+        let asked = |id: &str| match &self.options.filter {
+            Filter::DocumentIds(ids) => ids.binary_search_by(|known| known.as_str().cmp(id)).is_ok(),
+            _ => true,
+        };
+        match row {
+            Row::Change(change) => {
+                let id = ChangeView::decode(&change).ok_or(CORRUPT)?.id;
+                if asked(id) {
+                    self.row(snapshot, position, &change, out)?;
+                }
+            }
+            Row::Lost(id) if self.options.lost && asked(&id) => {
+                self.start_row(position, &id, std::iter::empty(), false, out);
+                out.text.extend_from_slice(b",\"lost\":true}");
+                self.finish_row(out);
+            }
+            Row::Lost(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Everything up to here is told, in whatever step the feed is.
+    fn told(&mut self, position: Position) {
+        match &mut self.scope {
+            Some(scope) if scope.is_behind() => scope.told(position),
+            _ => self.cursor = position,
+        }
+    }
+
+    /// Appends the token of a position.
+    fn write_token(&self, position: Position, out: &mut Vec<u8>) {
+        match &self.scope {
+            Some(scope) => scope.write_token(&self.database.tokens, position, out),
+            None => self.database.tokens.write(position, out),
+        }
+    }
+
     fn row(
         &mut self,
         snapshot: &Snapshot<'_>,
@@ -303,22 +487,24 @@ impl Walk {
                 if matching.is_empty() {
                     return Ok(());
                 }
-                self.start_row(position, &row, matching.into_iter(), out);
+                self.start_row(position, row.id, matching.into_iter(), row.deleted, out);
                 return self.end_row(snapshot, &row, fields.as_ref(), out);
             }
             _ => {}
         }
-        self.start_row(position, &row, row.leaves().take(leaves), out);
+        self.start_row(position, row.id, row.leaves().take(leaves), row.deleted, out);
         self.end_row(snapshot, &row, None, out)
     }
 
     fn start_row(
         &mut self,
         position: Position,
-        row: &ChangeView<'_>,
+        id: &str,
         leaves: impl Iterator<Item = Revision>,
+        deleted: bool,
         out: &mut Output,
     ) {
+        self.told(position);
         match self.options.feed {
             Feed::Normal | Feed::Longpoll if self.shown > 0 => out.text.extend_from_slice(b",\r\n"),
             Feed::EventSource => out.text.extend_from_slice(b"data: "),
@@ -327,10 +513,8 @@ impl Walk {
         self.shown += 1;
         self.remaining = self.remaining.saturating_sub(1);
         let shows_seq = self.options.seq_interval.is_none_or(|interval| self.shown.is_multiple_of(interval));
-        let tokens = self.database.tokens;
-        let token = shows_seq.then_some(move |out: &mut Vec<u8>| tokens.write(position, out));
-        write_row_start(&mut out.text, token, row.id, leaves, row.deleted);
-        self.cursor = position;
+        let token = shows_seq.then_some(|out: &mut Vec<u8>| self.write_token(position, out));
+        write_row_start(&mut out.text, token, id, leaves, deleted);
     }
 
     fn end_row(
@@ -345,16 +529,20 @@ impl Walk {
             self.included(snapshot, row, fields, out)?;
         }
         out.text.push(b'}');
+        self.finish_row(out);
+        Ok(())
+    }
+
+    fn finish_row(&self, out: &mut Output) {
         match self.options.feed {
             Feed::Continuous => out.text.push(b'\n'),
             Feed::EventSource => {
                 out.text.extend_from_slice(b"\nid: \"");
-                self.database.tokens.write(self.cursor, &mut out.text);
+                self.write_token(self.cursor, &mut out.text);
                 out.text.extend_from_slice(b"\"\n\n");
             }
             Feed::Normal | Feed::Longpoll => {}
         }
-        Ok(())
     }
 
     fn included(
@@ -381,7 +569,10 @@ impl Walk {
             false => AttachmentBytes::Stubs,
         };
         let include = Include { conflicts: self.options.conflicts, attachments, ..Include::default() };
-        found.write(snapshot, self.database.id(), &include, out);
+        match visible(snapshot, self.database.id(), &self.view, row.id, found)? {
+            Some(found) => drop(found.write(snapshot, self.database.id(), &include, out)),
+            None => out.text.extend_from_slice(b"null"),
+        }
         Ok(())
     }
 
@@ -433,7 +624,9 @@ impl Walk {
     }
 
     fn close_frame(&self, out: &mut Output) -> StorageResult<()> {
-        let token = self.database.tokens.token(if self.options.descending { self.end } else { self.cursor });
+        let mut token = Vec::new();
+        self.write_token(if self.options.descending { self.end } else { self.cursor }, &mut token);
+        let token = String::from_utf8_lossy(&token);
         let pending = self.pending()?;
         let text = match self.options.feed {
             Feed::Normal | Feed::Longpoll => format!("\n],\n\"last_seq\":\"{token}\",\"pending\":{pending}}}\n\n"),
@@ -447,10 +640,16 @@ impl Walk {
     /// Log rows behind `last_seq`, before filtering: exact while few remain (or nothing was read), else at most the
     /// positions that remain. Clients treat it as a hint (§3.4).
     fn pending(&self) -> StorageResult<u64> {
-        if self.options.descending || self.cursor >= self.end {
+        let behind = self.scope.as_ref().is_some_and(ScopedFeed::is_behind);
+        if self.options.descending || (self.cursor >= self.end && !behind) {
             return Ok(0);
         }
         let snapshot = self.store.snapshot();
+        if let Some(scope) = &self.scope {
+            let most = usize::try_from(EXACT_PENDING).unwrap_or(usize::MAX);
+            let rows = scoped_feed::count_rows(scope, &snapshot, self.cursor, self.end, most)?;
+            return Ok(rows as u64 + u64::from(behind));
+        }
         let counters = self.database.counters(&snapshot)?;
         let rows = counters.documents + counters.deleted;
         if self.cursor == 0 {

@@ -140,7 +140,7 @@ impl Catalogue {
             })
             .await?;
         self.refresh(name)?;
-        self.store.announcements().end(id);
+        self.store.announcements().end(|topic| topic >> 32 == u64::from(id));
         Ok(())
     }
 
@@ -184,7 +184,7 @@ impl Catalogue {
     /// When the store fails.
     pub fn follow(&self, database: &Database) -> StorageResult<watch::Receiver<Position>> {
         let position = database.counters(&self.store.snapshot())?.position;
-        Ok(self.store.announcements().follow(database.id(), position))
+        Ok(self.store.announcements().follow(super::scopes::whole(database.id()), position))
     }
 
     /// Erases the rows of deleted databases; also those that a crash left. Blocks.

@@ -2,6 +2,7 @@
 //!
 //! A listing is read page by page like the feed. `offset` is counted up to `EXACT_OFFSET` rows and `null` beyond.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -15,8 +16,10 @@ use super::databases::Database;
 use super::error::DocumentResult;
 use super::local;
 use super::output::Output;
-use super::read::{AttachmentBytes, Found, Include};
+use super::read::{AttachmentBytes, Found, Include, visible};
+use super::scoped_feed::visible_ids;
 use super::tables::{BODIES, BodyKey, DOCUMENTS, DocumentHead, DocumentKey, DocumentRow, LOCAL, LocalKey};
+use crate::access::view::View;
 use crate::storage::{Family, Range, Read, Snapshot, StorageError, StorageResult, Store, after_prefix};
 
 /// Rows counted for `offset`.
@@ -39,6 +42,7 @@ pub struct Listing {
     database: Arc<Database>,
     options: ListingOptions,
     owner: [u8; 16],
+    view: View,
     remaining: u64,
     shown: bool,
     place: Place,
@@ -55,7 +59,7 @@ enum Place {
 }
 
 impl Listing {
-    /// A listing over one database. `owner`: whose `_local` documents `keys` may name.
+    /// A listing over what a caller sees of one database. `owner`: whose `_local` documents `keys` may name.
     #[must_use]
     pub fn new(
         store: &Store,
@@ -63,9 +67,11 @@ impl Listing {
         extent: Extent,
         options: ListingOptions,
         owner: [u8; 16],
+        view: View,
     ) -> Self {
         let remaining = options.limit.unwrap_or(u64::MAX);
-        Self { store: store.clone(), database, options, owner, remaining, shown: false, place: Place::Start(extent) }
+        let place = Place::Start(extent);
+        Self { store: store.clone(), database, options, owner, view, remaining, shown: false, place }
     }
 
     /// The next page; `None` at the end.
@@ -90,6 +96,10 @@ impl Listing {
 
     fn start(&mut self, snapshot: &Snapshot<'_>, extent: Extent, out: &mut Output) -> DocumentResult<()> {
         let database = self.database.id();
+        if let Some(restricted) = self.view.restricted().cloned() {
+            let ids = visible_ids(snapshot, &restricted, database)?;
+            return self.start_restricted(snapshot, extent, ids, out);
+        }
         let counters = self.database.counters(snapshot)?;
         let total = match extent {
             Extent::All => Some(counters.documents),
@@ -130,6 +140,50 @@ impl Listing {
             }
             None => self.range(snapshot, range, out),
         }
+    }
+
+    /// The documents of a scope are few: those in range become the keys.
+    fn start_restricted(
+        &mut self,
+        snapshot: &Snapshot<'_>,
+        extent: Extent,
+        mut ids: BTreeSet<String>,
+        out: &mut Output,
+    ) -> DocumentResult<()> {
+        let database = self.database.id();
+        if extent == Extent::Design {
+            ids.retain(|id| id.starts_with("_design/"));
+        }
+        let mut offset = None;
+        if let Some(keys) = &mut self.options.keys {
+            if self.options.descending {
+                keys.reverse();
+            }
+        } else {
+            let range = self.bounds(Range::prefix(&database.to_be_bytes()));
+            let behind = |id: &&String| range.to.as_ref().is_some_and(|to| DocumentKey::bytes(database, id) >= *to);
+            let before = |id: &&String| DocumentKey::bytes(database, id) < range.from;
+            let mut chosen: Vec<Value> =
+                ids.iter().filter(|id| !before(id) && !behind(id)).map(|id| Value::from(id.as_str())).collect();
+            let passed = if self.options.descending { ids.iter().filter(behind).count() } else { ids.iter().filter(before).count() };
+            if self.options.descending {
+                chosen.reverse();
+            }
+            let skipped = usize::try_from(self.options.skip).unwrap_or(usize::MAX).min(chosen.len());
+            offset = Some(passed + skipped);
+            self.options.keys = Some(chosen);
+        }
+        let offset = offset.map_or_else(|| "null".to_owned(), |offset| offset.to_string());
+        let head = format!("{{\"total_rows\":{},\"offset\":{offset}", ids.len());
+        out.text.extend_from_slice(head.as_bytes());
+        if self.options.update_seq {
+            out.text.extend_from_slice(b",\"update_seq\":\"");
+            self.database.tokens.write(self.database.counters(snapshot)?.position, &mut out.text);
+            out.text.push(b'"');
+        }
+        out.text.extend_from_slice(b",\"rows\":[");
+        let skipped = usize::try_from(self.options.skip).unwrap_or(usize::MAX);
+        self.keys(snapshot, skipped, out)
     }
 
     /// Cuts the whole extent to `startkey` and `endkey`.
@@ -268,7 +322,8 @@ impl Listing {
                 return self.local_row(snapshot, id, out);
             }
             let bytes = snapshot.get_bytes(Family::Documents, &DocumentKey::bytes(self.database.id(), id))?;
-            if let Some(bytes) = bytes {
+            let bytes = bytes.map(|bytes| visible(snapshot, self.database.id(), &self.view, id, bytes));
+            if let Some(bytes) = bytes.transpose()?.flatten() {
                 return self.row(snapshot, id, key, &head_of(&bytes)?, Some(&bytes), out);
             }
         }
@@ -346,7 +401,9 @@ impl Listing {
         match body {
             Some(body) => {
                 let found = Found { id: id.to_owned(), row, revision: head.winner.clone(), deleted: false, body };
-                found.write(snapshot, database, &include, out);
+                if let Some(found) = visible(snapshot, database, &self.view, id, found)? {
+                    found.write(snapshot, database, &include, out);
+                }
             }
             None => out.text.extend_from_slice(b"null"),
         }

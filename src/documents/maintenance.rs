@@ -35,7 +35,7 @@ pub fn purge(
                 writing.drop_body(id, &row, revision)?;
             }
             if !removed.is_empty() {
-                writing.place(id, Some(before), row);
+                writing.place(id, Some(before), row)?;
             }
             purged = removed;
         }
@@ -91,8 +91,7 @@ pub async fn compact(store: &Store, database: &Arc<Database>) -> DocumentResult<
                     for id in &ids {
                         compact_document(&mut writing, id)?;
                     }
-                    writing.end();
-                    Ok(())
+                    writing.end()
                 })
                 .await?;
         }

@@ -12,8 +12,13 @@ use settle_protocol::{Error, Revision};
 
 use super::error::DocumentResult;
 use super::output::Output;
+use super::escrow::held_for;
+use super::filed::{PLACEMENTS, placement_of};
+use super::provenance::{PROVENANCE, ProvenanceKey};
 use super::tables::{BODIES, Body, BodyKey, DOCUMENTS, DatabaseId, DocumentKey, DocumentRow};
-use crate::storage::{Read, StorageResult};
+use crate::access::placement::Placement;
+use crate::access::view::{View, Visible};
+use crate::storage::{Read, StorageError, StorageResult};
 
 /// What to add to a document (§2.6).
 #[derive(Debug, Clone, Default)]
@@ -99,6 +104,30 @@ pub fn document(reader: &impl Read, database: DatabaseId, id: &str) -> StorageRe
     bytes.map(|bytes| DOCUMENTS.decode(&bytes)).transpose()
 }
 
+/// Where a document of a scoped database is filed.
+///
+/// # Errors
+/// When the store fails.
+pub fn placement(reader: &impl Read, database: DatabaseId, id: &str) -> StorageResult<Option<Placement>> {
+    let bytes = reader.get_bytes(PLACEMENTS.family(), &DocumentKey::bytes(database, id))?;
+    let corrupt = StorageError::Corrupt { table: "placements", problem: "malformed value" };
+    bytes.map(|bytes| placement_of(&bytes).ok_or(corrupt)).transpose()
+}
+
+/// Lets a value of a document through if the caller may see the document.
+///
+/// # Errors
+/// When the store fails.
+pub fn visible<T>(
+    reader: &impl Read,
+    database: DatabaseId,
+    view: &View,
+    id: &str,
+    value: T,
+) -> StorageResult<Option<Visible<T>>> {
+    view.show(|| placement(reader, database, id), value)
+}
+
 /// A document with one of its revisions.
 #[derive(Debug, Clone)]
 pub struct Found {
@@ -134,29 +163,6 @@ impl Found {
             deleted: node.deleted,
             body,
         }))
-    }
-
-    /// Appends the JSON of the document. Returns the attachments whose bytes are to follow in parts of their own, when
-    /// `follows` asks for that form.
-    pub fn write(
-        &self,
-        reader: &impl Read,
-        database: DatabaseId,
-        include: &Include,
-        out: &mut Output,
-    ) -> Vec<Attachment> {
-        self.write_form(reader, database, include, false, out)
-    }
-
-    /// As [`Found::write`], for a multipart answer: bytes follow in parts.
-    pub fn write_following(
-        &self,
-        reader: &impl Read,
-        database: DatabaseId,
-        include: &Include,
-        out: &mut Output,
-    ) -> Vec<Attachment> {
-        self.write_form(reader, database, include, true, out)
     }
 
     fn write_form(
@@ -226,6 +232,24 @@ impl Found {
     }
 }
 
+impl Visible<Found> {
+    /// Appends the JSON of the document.
+    pub fn write(&self, reader: &impl Read, database: DatabaseId, include: &Include, out: &mut Output) {
+        self.write_form(reader, database, include, false, out);
+    }
+
+    /// As [`Visible::write`], for a multipart answer: returns the attachments whose bytes are to follow in parts.
+    pub fn write_following(
+        &self,
+        reader: &impl Read,
+        database: DatabaseId,
+        include: &Include,
+        out: &mut Output,
+    ) -> Vec<Attachment> {
+        self.write_form(reader, database, include, true, out)
+    }
+}
+
 /// The `data` form, its base64 filled in while the answer is sent.
 fn write_inline(out: &mut Output, attachment: &Attachment) {
     write_attachment(&mut out.text, attachment, Shown::Data(&[]));
@@ -274,8 +298,15 @@ pub enum Wanted {
 /// Reads one revision.
 ///
 /// # Errors
-/// `404 missing` or `404 deleted`, or a failure of the store.
-pub fn find(reader: &impl Read, database: DatabaseId, id: &str, wanted: &Wanted) -> DocumentResult<Found> {
+/// `404 missing` (also for what the caller may not see) or `404 deleted`, or a failure of the store.
+pub fn find(
+    reader: &impl Read,
+    database: DatabaseId,
+    view: &View,
+    id: &str,
+    wanted: &Wanted,
+) -> DocumentResult<Visible<Found>> {
+    let seen = visible(reader, database, view, id, ())?.ok_or_else(Error::missing)?;
     let row = document(reader, database, id)?.ok_or_else(Error::missing)?;
     let node = match wanted {
         Wanted::Winner => match row.tree.winner() {
@@ -288,13 +319,14 @@ pub fn find(reader: &impl Read, database: DatabaseId, id: &str, wanted: &Wanted)
         Wanted::Latest(revision) => row.tree.leaves_below(revision).first().copied().or_else(|| row.tree.winner()),
     };
     let node = node.filter(|node| node.stored).ok_or_else(Error::missing)?;
-    Ok(Found::read(reader, database, id, &row, node)?.ok_or_else(Error::missing)?)
+    let found = Found::read(reader, database, id, &row, node)?.ok_or_else(Error::missing)?;
+    Ok(seen.map(|()| found))
 }
 
 /// A revision that was asked for: found, or not.
 pub enum OpenRevision {
     /// Here it is.
-    Found(Box<Found>),
+    Found(Box<Visible<Found>>),
     /// Not stored.
     Missing(Revision),
 }
@@ -303,20 +335,25 @@ pub enum OpenRevision {
 /// ones last (§2.6).
 ///
 /// # Errors
-/// `404 missing` for all leaves of an unknown document.
+/// `404 missing` for all leaves of an unknown document. What the caller may not see is unknown.
 pub fn open_revisions(
     reader: &impl Read,
     database: DatabaseId,
+    view: &View,
     id: &str,
     asked: Option<&[Revision]>,
     latest: bool,
 ) -> DocumentResult<Vec<OpenRevision>> {
+    let Some(seen) = visible(reader, database, view, id, ())? else {
+        let asked = asked.ok_or_else(Error::missing)?;
+        return Ok(asked.iter().cloned().map(OpenRevision::Missing).collect());
+    };
     let row = document(reader, database, id)?;
     let Some(asked) = asked else {
         let row = row.ok_or_else(Error::missing)?;
         let mut nodes = row.tree.leaves();
         nodes.sort_by(|a, b| a.revision.cmp(&b.revision));
-        return read_nodes(reader, database, id, &row, &nodes);
+        return read_nodes(reader, database, id, &row, &nodes, &seen);
     };
     let row = row.unwrap_or_default();
     let mut nodes: Vec<&Node> = Vec::new();
@@ -335,7 +372,7 @@ pub fn open_revisions(
         }
     }
     nodes.sort_by(|a, b| a.revision.cmp(&b.revision));
-    let mut opened = read_nodes(reader, database, id, &row, &nodes)?;
+    let mut opened = read_nodes(reader, database, id, &row, &nodes, &seen)?;
     opened.extend(missing.into_iter().map(OpenRevision::Missing));
     Ok(opened)
 }
@@ -346,11 +383,12 @@ fn read_nodes(
     id: &str,
     row: &DocumentRow,
     nodes: &[&Node],
+    seen: &Visible<()>,
 ) -> DocumentResult<Vec<OpenRevision>> {
     let mut opened = Vec::with_capacity(nodes.len());
     for node in nodes {
         opened.push(match Found::read(reader, database, id, row, node)? {
-            Some(found) => OpenRevision::Found(Box::new(found)),
+            Some(found) => OpenRevision::Found(Box::new(seen.clone().map(|()| found))),
             None => OpenRevision::Missing(node.revision.clone()),
         });
     }
@@ -364,9 +402,10 @@ fn read_nodes(
 pub fn revisions_diff(
     reader: &impl Read,
     database: DatabaseId,
+    view: &View,
     asked: &[(String, Vec<Revision>)],
 ) -> StorageResult<Vec<u8>> {
-    diff_object(reader, database, asked, |out, missing, ancestors| {
+    diff_object(reader, database, view, asked, |out, missing, ancestors| {
         out.extend_from_slice(b"{\"missing\":");
         write_revisions(out, missing);
         if !ancestors.is_empty() {
@@ -384,15 +423,17 @@ pub fn revisions_diff(
 pub fn missing_revisions(
     reader: &impl Read,
     database: DatabaseId,
+    view: &View,
     asked: &[(String, Vec<Revision>)],
 ) -> StorageResult<Vec<u8>> {
-    diff_object(reader, database, asked, |out, missing, _| write_revisions(out, missing))
+    diff_object(reader, database, view, asked, |out, missing, _| write_revisions(out, missing))
 }
 
 /// An object with a member for each document that lacks a revision asked for; `value` writes what stands behind the id.
 fn diff_object(
     reader: &impl Read,
     database: DatabaseId,
+    view: &View,
     asked: &[(String, Vec<Revision>)],
     value: impl Fn(&mut Vec<u8>, &[&Revision], &[&Revision]),
 ) -> StorageResult<Vec<u8>> {
@@ -401,7 +442,21 @@ fn diff_object(
     let rows = reader.get_many(DOCUMENTS.family(), &keys)?;
     for ((id, revisions), bytes) in asked.iter().zip(rows) {
         let row = bytes.map(|bytes| DOCUMENTS.decode(&bytes)).transpose()?.unwrap_or_default();
-        let (missing, ancestors) = row.tree.diff(revisions);
+        let (mut missing, mut ancestors) = row.tree.diff(revisions);
+        if let Some(restricted) = view.restricted() {
+            let held = held_for(reader, database, id, &restricted.device)?;
+            if visible(reader, database, view, id, ())?.is_none() {
+                (missing, ancestors) = (revisions.iter().collect(), Vec::new());
+                let mut brought = Vec::new();
+                for revision in revisions {
+                    let known = reader.get(&PROVENANCE, &ProvenanceKey::new(database, id, revision))?;
+                    brought.push(known.is_some_and(|row| row.device == restricted.device));
+                }
+                let mut brought = brought.into_iter();
+                missing.retain(|_| brought.next() != Some(true));
+            }
+            missing.retain(|revision| !held.contains(&revision.to_string()));
+        }
         if !missing.is_empty() {
             if out.len() > 1 {
                 out.push(b',');
@@ -419,6 +474,6 @@ fn diff_object(
 #[must_use]
 pub fn as_value(found: &Found, reader: &impl Read, database: DatabaseId) -> Value {
     let mut out = Output::default();
-    found.write(reader, database, &Include::default(), &mut out);
+    found.write_form(reader, database, &Include::default(), false, &mut out);
     serde_json::from_slice(&out.text).unwrap_or_default()
 }

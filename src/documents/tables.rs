@@ -6,6 +6,7 @@ use settle_protocol::revision_tree::Node;
 use settle_protocol::sequence::Position;
 use settle_protocol::{Revision, RevisionTree};
 
+pub use crate::access::placement::short_hash;
 use crate::storage::{Decoder, Encode, Family, Key, Table, Value};
 
 /// Number of a database; never used again after a deletion.
@@ -36,16 +37,6 @@ pub const REFERENCES: Table<ReferenceKey, Count> = Table::new(Family::Attachment
 
 const VERSION: u8 = 1;
 
-/// The first 16 bytes of BLAKE3 over a tag, a zero byte and a text: a fixed-width stand-in for a name in keys.
-#[must_use]
-pub fn short_hash(tag: &str, text: &[u8]) -> [u8; 16] {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(tag.as_bytes()).update(&[0]).update(text);
-    let mut short = [0; 16];
-    short.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-    short
-}
-
 /// Key of rows that exist once per database.
 #[derive(Debug, Clone, Copy)]
 pub struct DatabaseKey(pub DatabaseId);
@@ -69,7 +60,7 @@ pub struct DatabaseRow {
     pub revs_limit: u32,
     /// Purges remembered.
     pub purged_infos_limit: u32,
-    /// Members see their scope only (design §6); always false so far.
+    /// Members see their scope only (design §6).
     pub scoped: bool,
     /// `_security` as JSON text.
     pub security: String,
@@ -174,6 +165,24 @@ pub struct DocumentRow {
     pub attachments: bool,
     /// The tree.
     pub tree: RevisionTree,
+}
+
+/// Where the position stands in a stored [`DocumentRow`]: behind version and flags.
+const POSITION_IN_ROW: std::ops::Range<usize> = 2..10;
+
+impl DocumentRow {
+    /// The position in the bytes of a stored row.
+    #[must_use]
+    pub fn position_in(row: &[u8]) -> Option<Position> {
+        row.get(POSITION_IN_ROW)?.try_into().ok().map(Position::from_be_bytes)
+    }
+
+    /// Changes the position in the bytes of a stored row, without reading the tree.
+    pub fn set_position_in(row: &mut [u8], position: Position) {
+        if let Some(bytes) = row.get_mut(POSITION_IN_ROW) {
+            bytes.copy_from_slice(&position.to_be_bytes());
+        }
+    }
 }
 
 /// The part of a [`DocumentRow`] that listings need: no tree is built.
@@ -338,13 +347,13 @@ fn read_hash(from: &mut Decoder<'_>, raw: bool) -> Option<Hash> {
 }
 
 /// A flag byte, so that every `u64` generation fits: 1 raw hash.
-fn write_revision(out: &mut Vec<u8>, revision: &Revision) {
+pub(super) fn write_revision(out: &mut Vec<u8>, revision: &Revision) {
     out.push(u8::from(matches!(revision.hash, Hash::Raw(_))));
     out.varint(revision.generation);
     write_hash(out, &revision.hash);
 }
 
-fn read_revision(from: &mut Decoder<'_>) -> Option<Revision> {
+pub(super) fn read_revision(from: &mut Decoder<'_>) -> Option<Revision> {
     let raw = from.byte()? == 1;
     Some(Revision { generation: from.varint()?, hash: read_hash(from, raw)? })
 }
@@ -643,7 +652,7 @@ impl Value for Count {
     }
 }
 
-fn versioned(bytes: &[u8]) -> Option<Decoder<'_>> {
+pub(super) fn versioned(bytes: &[u8]) -> Option<Decoder<'_>> {
     let mut from = Decoder::new(bytes);
     (from.byte()? == VERSION).then_some(from)
 }

@@ -118,12 +118,16 @@ impl UserWrite {
         };
         let facts = body.and_then(|body| UserDocument::parse(&format!("{{{}}}", body.text)).ok()?.facts());
         let account = writing.batch.get(&ACCOUNTS, &name.to_owned())?.unwrap_or_default();
-        let (credential, roles, second) = facts.map_or((None, Vec::new(), false), |facts| {
-            (facts.credential.map(|c| c.to_text()), facts.roles, facts.needs_second_factor)
-        });
-        let changed = credential != account.credential && !self.keeps_epoch;
-        let row =
-            AccountRow { epoch: account.epoch + u64::from(changed), credential, roles, needs_second_factor: second };
+        let mut row = AccountRow { epoch: account.epoch, ..AccountRow::default() };
+        if let Some(facts) = facts {
+            row.credential = facts.credential.map(|credential| credential.to_text());
+            row.roles = facts.roles;
+            row.needs_second_factor = facts.needs_second_factor;
+            row.places = facts.places;
+            row.contact = facts.contact;
+        }
+        row.epoch += u64::from(row.credential != account.credential && !self.keeps_epoch);
+        super::scopes::note_member(writing.batch, name, &account, &row)?;
         writing.batch.put(&ACCOUNTS, &name.to_owned(), &row);
         Ok(())
     }
@@ -162,6 +166,7 @@ pub fn upgrade(writing: &mut Writing<'_, '_>, name: &str, credential: &Credentia
         body: members_of(&document),
         attachments: Vec::new(),
         user: Some(Box::new(user)),
+        facts: None,
     })?;
     Ok(())
 }

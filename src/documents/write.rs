@@ -3,7 +3,7 @@
 //! The laws of the tree are in `settle_protocol::revision_tree`; this file reads the stored tree, applies one write, and
 //! writes tree, body, log row and counters into the same batch. A refused document writes nothing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use settle_protocol::attachment::{Attachment, Content, IncomingAttachment};
 use settle_protocol::document::IncomingDocument;
@@ -14,11 +14,17 @@ use settle_protocol::{Error, ErrorKind, Revision};
 use super::attachments::{ArrivedBytes, refer, refer_again, release};
 use super::databases::{Database, still_there};
 use super::error::{DocumentError, DocumentResult};
+use super::judging::Author;
+use super::provenance::{PROVENANCE, ProvenanceKey, ProvenanceRow};
+use super::scopes::{self, topic, whole};
 use super::tables::{
     BODIES, Body, BodyKey, CHANGES, COUNTERS, ChangeKey, ChangeRow, Counters, DOCUMENTS, DatabaseId, DatabaseKey,
     DocumentKey, DocumentRow,
 };
 use super::users::UserWrite;
+use crate::access::facts::{Facts, SETTINGS};
+use crate::access::placement::Anchor;
+use crate::access::scope::ScopeSettings;
 use crate::storage::{Batch, Read, StorageResult};
 
 /// How a revision comes about.
@@ -83,6 +89,8 @@ pub struct Write {
     pub attachments: Vec<WriteAttachment>,
     /// In `_users`: what the rules there need.
     pub user: Option<Box<UserWrite>>,
+    /// In a scoped database: what the body says about where it belongs, if that was read before the writer.
+    pub facts: Option<Facts>,
 }
 
 impl Write {
@@ -92,7 +100,7 @@ impl Write {
     /// `400` for a `follows` attachment, which only a multipart body can bring.
     pub fn new(id: String, mode: Mode, document: IncomingDocument) -> Result<Self, Error> {
         let attachments = document.attachments.into_iter().map(write_attachment).collect::<Result<_, _>>()?;
-        Ok(Self { id, mode, deleted: document.deleted, body: document.body, attachments, user: None })
+        Ok(Self { id, mode, deleted: document.deleted, body: document.body, attachments, user: None, facts: None })
     }
 }
 
@@ -126,31 +134,77 @@ fn write_attachment(attachment: IncomingAttachment) -> Result<WriteAttachment, E
 pub struct Writing<'b, 'a> {
     /// The open batch.
     pub batch: &'b mut Batch<'a>,
-    id: DatabaseId,
+    pub(super) id: DatabaseId,
+    pub(super) scoped: bool,
+    pub(super) author: Author,
+    pub(super) counters: Counters,
+    /// Facts of the revision just written.
+    pub(super) fresh: Option<(Revision, Facts)>,
+    /// Contacts whose place or meaning this request changed.
+    pub(super) touched: BTreeSet<String>,
+    /// Anchors whose feeds this request changed.
+    pub(super) reached: BTreeSet<Anchor>,
     revs_limit: usize,
-    counters: Counters,
     before: Counters,
 }
 
 impl<'b, 'a> Writing<'b, 'a> {
-    /// Begins; the database must still be there.
+    /// Begins work of the server itself; the database must still be there.
     ///
     /// # Errors
     /// `404` when it was deleted, or a failure of the store.
     pub fn begin(batch: &'b mut Batch<'a>, database: &Database) -> DocumentResult<Self> {
-        let row = still_there(batch, database)?;
-        let counters = batch.get(&COUNTERS, &DatabaseKey(row.id))?.unwrap_or_default();
-        Ok(Self { batch, id: row.id, revs_limit: row.revs_limit as usize, counters, before: counters })
+        Self::begin_as(batch, database, Author::default())
     }
 
-    /// Writes the counters and announces new positions. Must be called, or the log is torn.
-    pub fn end(self) {
+    /// Begins work of an author; the database must still be there.
+    ///
+    /// # Errors
+    /// `404` when it was deleted, or a failure of the store.
+    pub fn begin_as(batch: &'b mut Batch<'a>, database: &Database, author: Author) -> DocumentResult<Self> {
+        let row = still_there(batch, database)?;
+        let counters = batch.get(&COUNTERS, &DatabaseKey(row.id))?.unwrap_or_default();
+        Ok(Self {
+            batch,
+            id: row.id,
+            scoped: row.scoped,
+            author,
+            counters,
+            fresh: None,
+            touched: BTreeSet::new(),
+            reached: BTreeSet::new(),
+            revs_limit: row.revs_limit as usize,
+            before: counters,
+        })
+    }
+
+    /// Admits what waited for this work, writes the counters, announces new positions. Must be called, or the log is torn.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn end(mut self) -> DocumentResult<()> {
+        self.admit_waiting()?;
         if self.counters != self.before {
             self.batch.put(&COUNTERS, &DatabaseKey(self.id), &self.counters);
         }
         if self.counters.position != self.before.position {
-            self.batch.announce(self.id, self.counters.position);
+            self.batch.announce(whole(self.id), self.counters.position);
         }
+        for anchor in &self.reached {
+            self.batch.announce(topic(self.id, anchor), self.counters.position);
+        }
+        Ok(())
+    }
+
+    /// The device of a restricted author.
+    pub(super) fn device(&self) -> Option<[u8; 16]> {
+        self.author.limits.map(|_| self.author.device)
+    }
+
+    /// Notes how deep the lines of this database go.
+    pub(super) fn deepen(&mut self, line: usize) -> StorageResult<()> {
+        let depth = u8::try_from(line.saturating_sub(1)).unwrap_or(u8::MAX);
+        scopes::deepen(self.batch, self.id, depth)
     }
 
     /// The number of the database.
@@ -275,7 +329,7 @@ impl<'b, 'a> Writing<'b, 'a> {
             now.len() == then.len() && now.iter().zip(then).all(|(now, then)| now.revision == then.revision)
         };
         if !same_leaves {
-            self.place(id, Some(before), row.clone());
+            self.place(id, Some(before), row.clone())?;
         } else if row.tree != known {
             self.rewrite(id, row);
         }
@@ -319,8 +373,24 @@ impl<'b, 'a> Writing<'b, 'a> {
         for cut in row.tree.stem(self.revs_limit) {
             self.drop_body(&write.id, &row, &cut)?;
         }
-        self.place(&write.id, before, row);
+        if self.scoped {
+            self.note_provenance(&write.id, revision);
+            self.fresh = write.facts.clone().map(|facts| (revision.clone(), facts));
+        }
+        self.place(&write.id, before, row)?;
+        self.fresh = None;
         Ok(())
+    }
+
+    fn note_provenance(&mut self, id: &str, revision: &Revision) {
+        let row = ProvenanceRow {
+            account: self.author.account.clone(),
+            device: self.author.device,
+            position: self.counters.position + 1,
+            time: self.author.now,
+            trusted: self.author.limits.is_none(),
+        };
+        self.batch.put(&PROVENANCE, &ProvenanceKey::new(self.id, id, revision), &row);
     }
 
     /// Sets (`Some`) or removes one attachment of a document, as a new revision with the same body.
@@ -356,8 +426,8 @@ impl<'b, 'a> Writing<'b, 'a> {
             (None, None) => return Err(Error::not_found("Document is missing attachment").into()),
         }
         let write =
-            Write { id: id.to_owned(), mode: Mode::edit(base), deleted: false, body: body.text, attachments, user };
-        self.write(write)
+            Write { id: id.to_owned(), mode: Mode::edit(base), deleted: false, body: body.text, attachments, user, facts: None };
+        self.submit(write)
     }
 
     /// Removes the body of a revision, if it is there.
@@ -375,8 +445,12 @@ impl<'b, 'a> Writing<'b, 'a> {
         Ok(())
     }
 
-    /// Gives a changed document the next position: its old log row goes, a new one comes. An empty tree removes it.
-    pub fn place(&mut self, id: &str, before: Option<Before>, mut row: DocumentRow) {
+    /// Gives a changed document the next position: its old log row goes, a new one comes, and in a scoped database it is
+    /// filed. An empty tree removes it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn place(&mut self, id: &str, before: Option<Before>, mut row: DocumentRow) -> StorageResult<()> {
         if let Some(before) = before {
             self.batch.delete(&CHANGES, &ChangeKey { database: self.id, position: before.position });
             match before.deleted {
@@ -387,9 +461,10 @@ impl<'b, 'a> Writing<'b, 'a> {
         self.counters.position += 1;
         let document = DocumentKey { database: self.id, id: id.to_owned() };
         let leaves = row.tree.leaves();
+        let old_position = before.map(|before| before.position);
         let Some(winner) = leaves.first() else {
             self.batch.delete(&DOCUMENTS, &document);
-            return;
+            return if self.scoped { self.file(id, old_position, &row, None) } else { Ok(()) };
         };
         match winner.deleted {
             true => self.counters.deleted += 1,
@@ -403,6 +478,24 @@ impl<'b, 'a> Writing<'b, 'a> {
         row.position = self.counters.position;
         self.batch.put(&CHANGES, &ChangeKey { database: self.id, position: row.position }, &change);
         self.batch.put(&DOCUMENTS, &document, &row);
+        if self.scoped {
+            if id == SETTINGS {
+                self.note_settings(&row)?;
+            }
+            self.file(id, old_position, &row, Some(&change))?;
+        }
+        Ok(())
+    }
+
+    /// Settings say how deep roles see: they count from the position of their document.
+    fn note_settings(&mut self, row: &DocumentRow) -> StorageResult<()> {
+        let winner = row.tree.winner().filter(|winner| !winner.deleted).map(|winner| winner.revision.clone());
+        let body = match winner {
+            Some(winner) => self.body(SETTINGS, row, &winner)?,
+            None => None,
+        };
+        let settings = body.map(|body| ScopeSettings::of(&body.text)).unwrap_or_default();
+        scopes::note_settings(self.batch, self.id, row.position, &settings)
     }
 
     /// Rewrites a document without giving it a new position (compaction changes nothing anybody can see).

@@ -63,6 +63,11 @@ pub enum Endpoint {
     ViewCleanup,
     Purge,
     PurgedInfos,
+    Reconcile,
+    ListEscrow,
+    ReadEscrow,
+    DecideEscrow,
+    MovePlace,
     ReadPurgedInfosLimit,
     WritePurgedInfosLimit,
     TemporaryView,
@@ -157,6 +162,11 @@ routes! {
     ViewCleanup           "POST"         [Db, Lit("_view_cleanup")]                      Upkeep;
     Purge                 "POST"         [Db, Lit("_purge")]                             Operate;
     PurgedInfos           "GET"          [Db, Lit("_purged_infos")]                      Pull;
+    Reconcile             "POST"         [Db, Lit("_reconcile")]                         Pull;
+    ListEscrow            "GET"          [Db, Lit("_escrow")]                            Pull;
+    ReadEscrow            "GET"          [Db, Lit("_escrow"), Name]                      Pull;
+    DecideEscrow          "POST"         [Db, Lit("_escrow"), Name, Name]                Edit;
+    MovePlace             "POST"         [Db, Lit("_places"), Name, Lit("move")]         Edit;
     ReadPurgedInfosLimit  "GET"          [Db, Lit("_purged_infos_limit")]                Pull;
     WritePurgedInfosLimit "PUT"          [Db, Lit("_purged_infos_limit")]                Operate;
     TemporaryView         "GET,POST"     [Db, Lit("_temp_view")]                         Pull;

@@ -221,5 +221,5 @@ impl Sink {
 
 /// A write from a multipart document.
 pub(crate) fn write_of(id: String, mode: Mode, document: IncomingDocument, attachments: Vec<WriteAttachment>) -> Write {
-    Write { id, mode, deleted: document.deleted, body: document.body, attachments, user: None }
+    Write { id, mode, deleted: document.deleted, body: document.body, attachments, user: None, facts: None }
 }

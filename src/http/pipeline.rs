@@ -15,11 +15,14 @@ use super::request::Request;
 use super::response::{Answer, AnswerBody};
 use super::{compression, cors};
 use crate::access::need::{Need, permit};
+use crate::access::view::View;
 use crate::accounts::caller::{Caller, Proof};
 use crate::accounts::error::AccountError;
 use crate::accounts::login::Credentials;
 use crate::config::Settings;
 use crate::documents::databases::Database;
+use crate::documents::judging::{Author, Limits};
+use crate::documents::scopes::view_of;
 use crate::documents::users::USERS;
 use crate::services::Services;
 
@@ -33,6 +36,8 @@ pub(crate) struct Context {
     pub(crate) caller: Caller,
     pub(crate) request: Request,
     pub(crate) database: Option<Arc<Database>>,
+    /// What the caller sees of the database.
+    pub(crate) view: View,
 }
 
 impl Context {
@@ -49,6 +54,34 @@ impl Context {
             _ => "http",
         };
         format!("{scheme}://{host}")
+    }
+
+    /// Who writes, and what holds it back.
+    pub(crate) fn author(&self) -> Author {
+        let restricted = self.view.restricted();
+        Author {
+            account: self.caller.name.clone().unwrap_or_default(),
+            device: restricted.map(|restricted| restricted.device).unwrap_or_default(),
+            now: self.services.clock.now(),
+            limits: restricted.map(|_| Limits {
+                drain_seconds: self.settings.drain_seconds,
+                escrow_documents: self.settings.max_escrow_documents,
+                escrow_bytes: self.settings.max_escrow_bytes,
+            }),
+        }
+    }
+
+    /// For endpoints of a scoped database that restricted callers do not know.
+    pub(crate) fn require_steward(&self) -> Result<Arc<Database>, HttpError> {
+        let database = self.database()?;
+        match &self.view {
+            View::Everything if database.row.scoped => Ok(database),
+            View::Everything => {
+                let reason = "This database is not scoped: make one with PUT /NAME?scoped=true.";
+                Err(Error::bad_request(reason).into())
+            }
+            View::Restricted(_) => Err(Error::missing().into()),
+        }
     }
 
     /// Administers the database of this request.
@@ -161,7 +194,11 @@ async fn handle(
         return Err(AccountError::not_server_admin().into());
     }
     permit(need, &caller, database.as_ref().map(|database| &database.security))?;
-    let mut context = Context { services, settings, caller, request, database };
+    let view = match &database {
+        Some(database) => view_of(&services.store.snapshot(), database, &caller)?,
+        None => View::Everything,
+    };
+    let mut context = Context { services, settings, caller, request, database, view };
     handlers::call(endpoint, &mut context).await
 }
 

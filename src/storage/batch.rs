@@ -20,8 +20,8 @@ type Overlay = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 /// What changed, told after the commit to whoever follows a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Announcement {
-    /// What it is about: a database id.
-    pub topic: u32,
+    /// What it is about.
+    pub topic: u64,
     /// Its newest position.
     pub position: u64,
 }
@@ -75,8 +75,8 @@ impl<'a> Batch<'a> {
         self.set(family, key, None);
     }
 
-    /// Tells followers of a database, after the commit, that it has grown.
-    pub fn announce(&mut self, topic: u32, position: u64) {
+    /// Tells followers of a topic, after the commit, that there is something new.
+    pub fn announce(&mut self, topic: u64, position: u64) {
         self.announcements.push(Announcement { topic, position });
     }
 

@@ -30,6 +30,20 @@ pub enum Family {
     Accounts,
     /// BLAKE3 of the token → session
     Sessions,
+    /// database, document id → where the document is filed
+    Placements,
+    /// database, anchor, way, depth, position → what changed there
+    Feed,
+    /// database → who claims a shortcode, which places name a contact
+    Subjects,
+    /// database → accounts and settings as they were at positions
+    Scopes,
+    /// database → refused work
+    Escrow,
+    /// database, device → its last pull and push
+    Devices,
+    /// database, document, revision → who brought it
+    Provenance,
     /// fixed names → incarnation, clock mark, settings, work in progress
     Meta,
 }
@@ -50,7 +64,7 @@ pub enum Workload {
 }
 
 /// Every family in the order of [`Family`]: name on disk, workload.
-pub const FAMILIES: [(Family, &str, Workload); 13] = [
+pub const FAMILIES: [(Family, &str, Workload); 20] = [
     (Family::Databases, "databases", Workload::Small),
     (Family::Counters, "counters", Workload::Small),
     (Family::Documents, "documents", Workload::Point),
@@ -63,6 +77,13 @@ pub const FAMILIES: [(Family, &str, Workload); 13] = [
     (Family::Purges, "purges", Workload::Small),
     (Family::Accounts, "accounts", Workload::Small),
     (Family::Sessions, "sessions", Workload::Small),
+    (Family::Placements, "placements", Workload::Point),
+    (Family::Feed, "feed", Workload::Log),
+    (Family::Subjects, "subjects", Workload::Small),
+    (Family::Scopes, "scopes", Workload::Small),
+    (Family::Escrow, "escrow", Workload::Small),
+    (Family::Devices, "devices", Workload::Small),
+    (Family::Provenance, "provenance", Workload::Log),
     (Family::Meta, "meta", Workload::Small),
 ];
 
@@ -75,7 +96,7 @@ impl Family {
 }
 
 /// Families whose keys begin with a database id: emptied when the database is deleted.
-pub const OF_A_DATABASE: [Family; 7] = [
+pub const OF_A_DATABASE: [Family; 14] = [
     Family::Counters,
     Family::Documents,
     Family::Bodies,
@@ -83,6 +104,13 @@ pub const OF_A_DATABASE: [Family; 7] = [
     Family::AttachmentReferences,
     Family::Local,
     Family::Purges,
+    Family::Placements,
+    Family::Feed,
+    Family::Subjects,
+    Family::Scopes,
+    Family::Escrow,
+    Family::Devices,
+    Family::Provenance,
 ];
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! One consistent state of the store, read without locks.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::ops::ControlFlow;
 
 use rocksdb::{DB, ReadOptions};
@@ -18,6 +20,49 @@ pub struct Snapshot<'a> {
 impl<'a> Snapshot<'a> {
     pub(super) fn new(db: &'a DB) -> Self {
         Self { db, snapshot: db.snapshot() }
+    }
+}
+
+/// What a merge does with each row: number of the range, the number at the end of the key, value.
+pub type VisitMerged<'v> = dyn FnMut(usize, u64, &[u8]) -> StorageResult<ControlFlow<()>> + 'v;
+
+impl Snapshot<'_> {
+    /// Walks several ranges at once, in the order of the 8-byte number at the end of the keys. Each range has an iterator of
+    /// its own, bounded at the end of the range: one that walked on over another range's tombstones cost a factor of 40.
+    ///
+    /// # Errors
+    /// When the engine fails, or what `visit` returns.
+    pub fn merge(&self, family: Family, ranges: &[Range], visit: &mut VisitMerged<'_>) -> StorageResult<()> {
+        let handle = family_handle(self.db, family)?;
+        let number = |key: &[u8]| key.last_chunk::<8>().map(|tail| u64::from_be_bytes(*tail));
+        let mut rows = Vec::with_capacity(ranges.len());
+        let mut heads = BinaryHeap::with_capacity(ranges.len());
+        for (at, range) in ranges.iter().enumerate() {
+            let mut options = ReadOptions::default();
+            options.set_snapshot(&self.snapshot);
+            if let Some(to) = &range.to {
+                options.set_iterate_upper_bound(to.as_slice());
+            }
+            let mut iterator = self.db.raw_iterator_cf_opt(handle, options);
+            iterator.seek(&range.from);
+            match iterator.key().and_then(number) {
+                Some(head) => heads.push(Reverse((head, at))),
+                None => iterator.status()?,
+            }
+            rows.push(iterator);
+        }
+        while let Some(Reverse((head, at))) = heads.pop() {
+            let row = &mut rows[at];
+            if visit(at, head, row.value().unwrap_or_default())? == ControlFlow::Break(()) {
+                return Ok(());
+            }
+            row.next();
+            match row.key().and_then(number) {
+                Some(next) => heads.push(Reverse((next, at))),
+                None => row.status()?,
+            }
+        }
+        Ok(())
     }
 }
 

@@ -12,7 +12,9 @@ use super::{Handled, document_id, escaped};
 use crate::documents::attachments::{ArrivedBytes, chunk};
 use crate::documents::error::DocumentError;
 use crate::documents::output::{Output, chunk_count};
-use crate::documents::read::{Found, Wanted, document, find};
+use crate::documents::escrow::Reason;
+use crate::documents::read::{Found, Wanted, document, find, visible};
+use crate::documents::tables::{DOCUMENTS, DocumentKey};
 use crate::documents::write::{Mode, Source, Write, WriteAttachment, Writing};
 use crate::http::error::HttpError;
 use crate::http::multipart::{Sink, next_bytes};
@@ -32,7 +34,7 @@ fn attachment_of(context: &Context, id: &str, name: &str) -> Result<Attachment, 
     let revision = context.request.query.get("rev").map(Revision::parse).transpose()?;
     let by_name = |found: &Found| found.body.attachments.iter().find(|a| a.name == name).cloned();
     let wanted = revision.map_or(Wanted::Winner, Wanted::Revision);
-    let found = find(&snapshot, database, id, &wanted)?;
+    let found = find(&snapshot, database, &context.view, id, &wanted)?;
     if let Some(attachment) = by_name(&found) {
         return Ok(attachment);
     }
@@ -162,14 +164,25 @@ pub(super) async fn write(context: &mut Context) -> Handled {
         body: String::new(),
         attachments: Vec::new(),
         user: None,
+        facts: None,
     };
     let user = prepare_writes(context, vec![probe]).await?.pop().and_then(|write| write.user);
     let database = context.database()?;
     let (document, attached) = (id.clone(), name.clone());
+    let (author, view) = (context.author(), context.view.clone());
+    let key = DocumentKey { database: database.id(), id: id.clone() };
     let written = context.services.store.write(move |batch| -> Result<Revision, DocumentError> {
-        let mut writing = Writing::begin(batch, &database)?;
+        if visible(batch, database.id(), &view, &document, ())?.is_none() && batch.get(&DOCUMENTS, &key)?.is_some() {
+            // As for a document that is not there: one without a body would be out of scope.
+            return Err(match base {
+                Some(_) => Error::new(ErrorKind::MissingRevision, "missing_rev"),
+                None => Error::new(ErrorKind::Forbidden, Reason::OutOfScope.sentence()),
+            }
+            .into());
+        }
+        let mut writing = Writing::begin_as(batch, &database, author)?;
         let revision = writing.write_attachment(&document, base, &attached, attachment, user)?;
-        writing.end();
+        writing.end()?;
         Ok(revision)
     });
     let revision = written.await?.to_string();

@@ -12,6 +12,8 @@ use crate::accounts::security::Security;
 use crate::documents::databases::Database;
 use crate::documents::error::DocumentError;
 use crate::documents::maintenance;
+use crate::documents::scoped_feed::visible_ids;
+use crate::documents::tables::Counters;
 use crate::documents::users::USERS;
 use crate::documents::write::Writing;
 use crate::http::error::HttpError;
@@ -24,18 +26,26 @@ const MAX_SETTING_BYTES: u64 = 1 << 20;
 /// The information object of a database.
 pub(super) fn info_of(context: &Context, database: &Database) -> Result<Value, HttpError> {
     let snapshot = context.services.store.snapshot();
-    let counters = database.counters(&snapshot)?;
+    let mut counters = database.counters(&snapshot)?;
+    let mut file = context.services.store.disk_bytes();
+    let mut purge_seq = database.tokens.token(counters.purges);
+    if let Some(restricted) = context.view.restricted() {
+        // Of what is out of scope, not even the number is told.
+        let documents = visible_ids(&snapshot, restricted, database.id())?.len() as u64;
+        counters = Counters { documents, position: counters.position, ..Counters::default() };
+        (file, purge_seq) = (0, "0".to_owned());
+    }
     Ok(json!({
         "instance_start_time": database.row.created.to_string(),
         "db_name": database.name,
-        "purge_seq": database.tokens.token(counters.purges),
+        "purge_seq": purge_seq,
         "update_seq": database.tokens.token(counters.position),
         "sizes": {
-            "file": context.services.store.disk_bytes(),
+            "file": file,
             "external": counters.body_bytes,
             "active": counters.body_bytes,
         },
-        "props": {},
+        "props": if database.row.scoped { json!({"scoped": true}) } else { json!({}) },
         "doc_del_count": counters.deleted,
         "doc_count": counters.documents,
         "disk_format_version": 8,
@@ -53,7 +63,12 @@ pub(super) fn info(context: &Context) -> Handled {
 /// `PUT /db`.
 pub(super) async fn create(context: &mut Context) -> Handled {
     let name = context.request.segment(0).to_owned();
-    context.services.create_database(&name).await?;
+    let scoped = match context.request.query.get("scoped") {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(Error::bad_request("`scoped` must be true or false").into()),
+    };
+    context.services.create_database(&name, scoped).await?;
     Ok(Answer::ok(201).location(&format!("{}/{}", context.base(), escaped(&name))))
 }
 
@@ -139,7 +154,7 @@ pub(super) async fn purge(context: &mut Context) -> Handled {
     let purged = context.services.store.write(move |batch| -> Result<_, DocumentError> {
         let mut writing = Writing::begin(batch, &database)?;
         let purged = maintenance::purge(&mut writing, &asked, remembered)?;
-        writing.end();
+        writing.end()?;
         Ok(purged)
     });
     let purged = purged.await?;
@@ -159,6 +174,9 @@ pub(super) async fn purge(context: &mut Context) -> Handled {
 /// `GET /db/_purged_infos`.
 pub(super) fn purged_infos(context: &Context) -> Handled {
     let database = context.database()?;
+    if context.view.restricted().is_some() {
+        return Err(AccountError::not_server_admin().into()); // it names documents
+    }
     Ok(Answer::json(200, maintenance::purged_infos(&context.services.store.snapshot(), database.id())?))
 }
 

@@ -11,7 +11,7 @@ use super::users::{guard_design, guard_read, prepare_writes, show};
 use super::{Handled, document_id, escaped, local, pull};
 use crate::documents::error::DocumentError;
 use crate::documents::output::Output;
-use crate::documents::read::{Include, OpenRevision, Wanted, find, open_revisions};
+use crate::documents::read::{Include, OpenRevision, Wanted, find, open_revisions, visible};
 use crate::documents::write::{Mode, Source, Write, WriteAttachment, Writing};
 use crate::http::error::HttpError;
 use crate::http::multipart::{Limits, read_document, write_of};
@@ -114,7 +114,7 @@ pub(super) async fn read(context: &mut Context) -> Handled {
     let store = context.services.store.clone();
     let snapshot = store.snapshot();
     let database = context.database()?.id();
-    let mut found = find(&snapshot, database, &id, &wanted)?;
+    let mut found = find(&snapshot, database, &context.view, &id, &wanted)?;
     show(context, &mut found);
     let tag = tag_of(&found.revision);
     let tagged = !include.shows_more_than_revision(&found);
@@ -151,7 +151,7 @@ fn read_open(context: &Context, id: &str, open: &str, include: &Include) -> Hand
     let snapshot = store.snapshot();
     let database = context.database()?.id();
     let latest = context.request.query.flag("latest");
-    let mut opened = open_revisions(&snapshot, database, id, asked.as_deref(), latest)?;
+    let mut opened = open_revisions(&snapshot, database, &context.view, id, asked.as_deref(), latest)?;
     for revision in &mut opened {
         if let OpenRevision::Found(found) = revision {
             show(context, found);
@@ -317,10 +317,11 @@ pub(super) async fn commit(context: &Context, write: Write) -> Result<Revision, 
     let mut writes = prepare_writes(context, vec![write]).await?;
     let Some(write) = writes.pop() else { return Err(Error::missing().into()) };
     let database = context.database()?;
+    let author = context.author();
     let written = context.services.store.write(move |batch| -> Result<Revision, DocumentError> {
-        let mut writing = Writing::begin(batch, &database)?;
-        let revision = writing.write(write)?;
-        writing.end();
+        let mut writing = Writing::begin_as(batch, &database, author)?;
+        let revision = writing.submit(write)?;
+        writing.end()?;
         Ok(revision)
     });
     Ok(written.await?)
@@ -339,18 +340,21 @@ pub(super) async fn delete(context: &mut Context) -> Handled {
         body: String::new(),
         attachments: Vec::new(),
         user: None,
+        facts: None,
     };
     let mut writes = prepare_writes(context, vec![tombstone]).await?;
     let Some(write) = writes.pop() else { return Err(Error::missing().into()) };
     let database = context.database()?;
+    let (author, view) = (context.author(), context.view.clone());
     let deleted = context.services.store.write(move |batch| -> Result<Revision, DocumentError> {
-        let mut writing = Writing::begin(batch, &database)?;
+        visible(batch, database.id(), &view, &write.id, ())?.ok_or_else(Error::missing)?;
+        let mut writing = Writing::begin_as(batch, &database, author)?;
         let row = writing.document(&write.id)?.ok_or_else(Error::missing)?;
         if row.tree.is_deleted() && base.as_ref().is_none_or(|base| row.tree.is_leaf(base)) {
             return Err(Error::not_found("deleted").into());
         }
-        let revision = writing.write(write)?;
-        writing.end();
+        let revision = writing.submit(write)?;
+        writing.end()?;
         Ok(revision)
     });
     let revision = deleted.await?;
@@ -378,7 +382,7 @@ pub(super) async fn copy(context: &mut Context) -> Handled {
         Some(revision) => Wanted::Revision(revision),
         None => Wanted::Winner,
     };
-    let source = find(&context.services.store.snapshot(), context.database()?.id(), &id, &wanted)?;
+    let source = find(&context.services.store.snapshot(), context.database()?.id(), &context.view, &id, &wanted)?;
     let mut write = Write {
         id: target.clone(),
         mode: Mode::edit(base),
@@ -386,6 +390,7 @@ pub(super) async fn copy(context: &mut Context) -> Handled {
         body: source.body.text.clone(),
         attachments: Vec::new(),
         user: None,
+        facts: None,
     };
     for attachment in &source.body.attachments {
         let bytes = crate::http::handlers::attachment::whole(context, attachment).await?;

@@ -9,6 +9,7 @@ mod pull;
 mod push;
 mod server;
 mod session;
+mod stewards;
 mod users;
 
 use settle_protocol::{Error, ErrorKind};
@@ -58,6 +59,11 @@ pub(crate) async fn call(endpoint: Endpoint, context: &mut Context) -> Handled {
         Endpoint::ViewCleanup => context.request.require_json().map(|()| Answer::ok(202)).map_err(Into::into),
         Endpoint::Purge => database::purge(context).await,
         Endpoint::PurgedInfos => database::purged_infos(context),
+        Endpoint::Reconcile => stewards::reconcile(context).await,
+        Endpoint::ListEscrow => stewards::list_escrow(context),
+        Endpoint::ReadEscrow => stewards::read_escrow(context),
+        Endpoint::DecideEscrow => stewards::decide(context).await,
+        Endpoint::MovePlace => stewards::move_place(context).await,
         Endpoint::Changes => pull::changes(context).await,
         Endpoint::BulkGet => pull::bulk_get(context).await,
         Endpoint::AllDocs => pull::listing(context, Extent::All).await,

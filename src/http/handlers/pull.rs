@@ -16,6 +16,7 @@ use settle_protocol::{Error, ErrorKind};
 use super::database::object_or_empty;
 use super::users::{guard_read, show};
 use super::{Handled, document};
+use crate::access::view::Visible;
 use crate::documents::changes::Changes;
 use crate::documents::listing::{Extent, Listing};
 use crate::documents::local;
@@ -43,7 +44,7 @@ pub(super) async fn changes(context: &mut Context) -> Handled {
     }
     let feed = options.feed;
     let store = context.services.store.clone();
-    let changes = Changes::open(&store, context.database()?, options)?;
+    let changes = Changes::open(&store, context.database()?, options, &context.view, context.services.clock.now())?;
     let stream = futures::stream::try_unfold((changes, store), |(mut changes, store)| async move {
         let pieces = changes.next().await.map_err(io::Error::from)?;
         Ok::<_, io::Error>(pieces.map(|pieces| (stream_pieces(store.clone(), pieces), (changes, store))))
@@ -67,7 +68,7 @@ pub(super) async fn listing(context: &mut Context, extent: Extent) -> Handled {
         options = options.with_body(&object_or_empty(context).await?)?;
     }
     let store = context.services.store.clone();
-    let listing = Listing::new(&store, context.database()?, extent, options, local::owner(&context.caller));
+    let listing = Listing::new(&store, context.database()?, extent, options, local::owner(&context.caller), context.view.clone());
     Ok(Answer::stream(200, Box::pin(pages(store, vec![listing], None))))
 }
 
@@ -79,7 +80,7 @@ pub(super) async fn listing_queries(context: &mut Context, extent: Extent) -> Ha
     let mut listings = Vec::new();
     for query in queries_of(&body)? {
         let options = ListingOptions::from_query(&context.request.query)?.with_body(query)?;
-        listings.push(Listing::new(&store, context.database()?, extent, options, local::owner(&context.caller)));
+        listings.push(Listing::new(&store, context.database()?, extent, options, local::owner(&context.caller), context.view.clone()));
     }
     Ok(Answer::stream(200, Box::pin(pages(store, listings, Some(())))))
 }
@@ -227,7 +228,7 @@ fn open_entry(
     }
     let asked = entry.revision.as_ref().map(std::slice::from_ref);
     let latest = context.request.query.flag("latest");
-    match open_revisions(snapshot, context.database()?.id(), id, asked, latest) {
+    match open_revisions(snapshot, context.database()?.id(), &context.view, id, asked, latest) {
         Ok(opened) => Ok(Ok(opened)),
         Err(crate::documents::error::DocumentError::Refused(error)) => Ok(Err(error)),
         Err(error) => Err(error.into()),
@@ -334,7 +335,7 @@ fn bulk_get_multipart(context: &Context, entries: &[BulkGetEntry], subtype: &str
 pub(super) fn part_of(
     context: &Context,
     snapshot: &Snapshot<'_>,
-    found: &Found,
+    found: &Visible<Found>,
     include: &Include,
     outer: &Boundary,
     out: &mut Output,

@@ -93,7 +93,7 @@ pub(super) async fn log_in(context: &mut Context) -> Handled {
         let upgraded = services.store.write(move |batch| -> Result<(), crate::documents::error::DocumentError> {
             let mut writing = Writing::begin(batch, &users)?;
             upgrade(&mut writing, &name, &credential)?;
-            writing.end();
+            writing.end()?;
             Ok(())
         });
         if let Err(error) = upgraded.await {

@@ -2,6 +2,7 @@
 
 use settle_protocol::Error;
 
+use crate::access::facts::Facts;
 use crate::accounts::error::AccountError;
 use crate::accounts::user_document::{UserDocument, may_read, may_write};
 use crate::clock::random;
@@ -38,6 +39,11 @@ pub(super) fn show(context: &Context, found: &mut Found) {
 /// Prepares writes to `_users`; those to other databases pass as they are. One refusal refuses the whole request.
 pub(super) async fn prepare_writes(context: &Context, mut writes: Vec<Write>) -> Result<Vec<Write>, HttpError> {
     if !is_users(context) {
+        if context.database.as_ref().is_some_and(|database| database.row.scoped) {
+            for write in writes.iter_mut().filter(|write| !write.deleted) {
+                write.facts = Some(Facts::of(&write.id, &write.body)); // here rather than on the writer
+            }
+        }
         return Ok(writes);
     }
     let database_admin = context.is_database_admin();

@@ -1,0 +1,420 @@
+//! The tables of scoped databases and their bytes (`storage/LAYOUT.md`): where documents are filed, and the feed rows.
+
+use settle_protocol::Revision;
+use settle_protocol::sequence::Position;
+
+use super::tables::{DatabaseId, read_revision, versioned, write_revision};
+use crate::access::facts::{ContactFacts, Facts, RecordFacts};
+use crate::access::placement::{Anchor, Entry, Filter, Placement, Way};
+use crate::storage::{Decoder, Encode, Family, Table, Value};
+
+/// database, document id → where it is filed
+pub const PLACEMENTS: Table<super::tables::DocumentKey, Filed> = Table::new(Family::Placements);
+
+const VERSION: u8 = 1;
+
+/// What Settle knows about a document of a scoped database beside its revisions.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Filed {
+    /// What the last version that was not deleted says.
+    pub facts: Facts,
+    /// The winner is a tombstone.
+    pub deleted: bool,
+    /// Of a contact: itself, its parent, the parent's parent …
+    pub line: Vec<Anchor>,
+    /// Of a contact with a shortcode: since when it claims it.
+    pub claimed: Position,
+    /// Of a place: the primary contact that counts (S9, S16).
+    pub names: Option<String>,
+    /// Of a contact: the places that name it.
+    pub primary_of: Vec<String>,
+    /// Of a contact: the places that no longer name it.
+    pub former_of: Vec<Anchor>,
+    /// The revision that a move wrote, and the parents it gave (S17).
+    pub moved: Option<(Revision, Vec<String>)>,
+    /// Where it is filed.
+    pub placement: Placement,
+}
+
+impl Filed {
+    /// The facts of a contact.
+    #[must_use]
+    pub fn contact(&self) -> Option<&ContactFacts> {
+        match &self.facts {
+            Facts::Contact(contact) => Some(contact),
+            _ => None,
+        }
+    }
+}
+
+const CONTACT: u8 = b'c';
+const RECORD: u8 = b'r';
+const TASK: u8 = b't';
+const TARGET: u8 = b'g';
+const USER_SETTINGS: u8 = b'u';
+const EVERYBODY: u8 = b'e';
+const NOBODY: u8 = b'n';
+
+const IS_DELETED: u8 = 1;
+const IS_REPORT: u8 = 2;
+const IS_PRIVATE: u8 = 4;
+const IS_SIGNOFF: u8 = 8;
+
+fn write_texts(out: &mut Vec<u8>, texts: &[String]) {
+    out.varint(texts.len() as u64);
+    for text in texts {
+        out.string(text.as_bytes());
+    }
+}
+
+fn read_texts(from: &mut Decoder<'_>) -> Option<Vec<String>> {
+    (0..from.varint()?).map(|_| from.text().map(str::to_owned)).collect()
+}
+
+/// An absent text is a zero length; no text here is empty.
+fn write_optional(out: &mut Vec<u8>, text: Option<&str>) {
+    out.string(text.unwrap_or_default().as_bytes());
+}
+
+fn read_optional(from: &mut Decoder<'_>) -> Option<Option<String>> {
+    Some(Some(from.text()?.to_owned()).filter(|text| !text.is_empty()))
+}
+
+fn write_anchors(out: &mut Vec<u8>, anchors: &[Anchor]) {
+    out.varint(anchors.len() as u64);
+    for anchor in anchors {
+        out.extend_from_slice(anchor);
+    }
+}
+
+fn read_anchors(from: &mut Decoder<'_>) -> Option<Vec<Anchor>> {
+    (0..from.varint()?).map(|_| from.array()).collect()
+}
+
+fn write_filter(out: &mut Vec<u8>, filter: &Filter) {
+    let flag = |set: bool, bit| if set { bit } else { 0 };
+    out.push(flag(filter.report, IS_REPORT) | flag(filter.private, IS_PRIVATE));
+    write_anchors(out, filter.author.as_slice());
+    write_anchors(out, filter.subject.as_slice());
+    write_anchors(out, &filter.former_of);
+}
+
+fn read_filter(from: &mut Decoder<'_>) -> Option<Filter> {
+    let flags = from.byte()?;
+    Some(Filter {
+        report: flags & IS_REPORT != 0,
+        private: flags & IS_PRIVATE != 0,
+        author: read_anchors(from)?.into_iter().next(),
+        subject: read_anchors(from)?.into_iter().next(),
+        former_of: read_anchors(from)?,
+    })
+}
+
+fn write_facts(out: &mut Vec<u8>, facts: &Facts, deleted: bool) {
+    let flag = |set: bool, bit| if set { bit } else { 0 };
+    let deleted = flag(deleted, IS_DELETED);
+    match facts {
+        Facts::Contact(contact) => {
+            out.extend_from_slice(&[CONTACT, deleted]);
+            write_texts(out, &contact.parents);
+            write_optional(out, contact.shortcode.as_deref());
+            write_optional(out, contact.primary.as_deref());
+        }
+        Facts::Record(record) => {
+            let flags = flag(record.report, IS_REPORT)
+                | flag(record.private, IS_PRIVATE)
+                | flag(record.needs_signoff, IS_SIGNOFF);
+            out.extend_from_slice(&[RECORD, deleted | flags]);
+            write_optional(out, record.subject.as_deref());
+            write_texts(out, &record.author);
+        }
+        Facts::Task(user) => {
+            out.extend_from_slice(&[TASK, deleted]);
+            out.string(user.as_bytes());
+        }
+        Facts::Target(owner) => {
+            out.extend_from_slice(&[TARGET, deleted]);
+            out.string(owner.as_bytes());
+        }
+        Facts::UserSettings { owner, roles } => {
+            out.extend_from_slice(&[USER_SETTINGS, deleted]);
+            out.string(owner.as_bytes());
+            out.string(roles.as_bytes());
+        }
+        Facts::Everybody => out.extend_from_slice(&[EVERYBODY, deleted]),
+        Facts::Nobody => out.extend_from_slice(&[NOBODY, deleted]),
+    }
+}
+
+fn read_facts(from: &mut Decoder<'_>) -> Option<(Facts, bool)> {
+    let (kind, flags) = (from.byte()?, from.byte()?);
+    let facts = match kind {
+        CONTACT => Facts::Contact(ContactFacts {
+            parents: read_texts(from)?,
+            shortcode: read_optional(from)?,
+            primary: read_optional(from)?,
+        }),
+        RECORD => Facts::Record(RecordFacts {
+            report: flags & IS_REPORT != 0,
+            private: flags & IS_PRIVATE != 0,
+            needs_signoff: flags & IS_SIGNOFF != 0,
+            subject: read_optional(from)?,
+            author: read_texts(from)?,
+        }),
+        TASK => Facts::Task(from.text()?.to_owned()),
+        TARGET => Facts::Target(from.text()?.to_owned()),
+        USER_SETTINGS => Facts::UserSettings { owner: from.text()?.to_owned(), roles: from.text()?.to_owned() },
+        EVERYBODY => Facts::Everybody,
+        NOBODY => Facts::Nobody,
+        _ => return None,
+    };
+    Some((facts, flags & IS_DELETED != 0))
+}
+
+fn write_placement(out: &mut Vec<u8>, placement: &Placement) {
+    out.varint(placement.entries.len() as u64);
+    for entry in &placement.entries {
+        out.extend_from_slice(&entry.anchor);
+        out.extend_from_slice(&[entry.way as u8, entry.depth]);
+        out.varint(entry.joined);
+        out.varint(entry.left.unwrap_or_default()); // no position is 0
+    }
+    write_filter(out, &placement.filter);
+    out.varint(placement.past.len() as u64);
+    for (filter, until) in &placement.past {
+        write_filter(out, filter);
+        out.varint(*until);
+    }
+    match &placement.brought {
+        Some((device, position)) => {
+            out.varint(*position);
+            out.extend_from_slice(device);
+        }
+        None => out.varint(0),
+    }
+}
+
+fn read_placement(from: &mut Decoder<'_>) -> Option<Placement> {
+    let entries = (0..from.varint()?).map(|_| {
+        let (anchor, way, depth) = (from.array()?, Way::of(from.byte()?)?, from.byte()?);
+        let (joined, left) = (from.varint()?, from.varint()?);
+        Some(Entry { anchor, way, depth, joined, left: (left > 0).then_some(left) })
+    });
+    let entries = entries.collect::<Option<_>>()?;
+    let filter = read_filter(from)?;
+    let past = (0..from.varint()?).map(|_| Some((read_filter(from)?, from.varint()?))).collect::<Option<_>>()?;
+    let brought = match from.varint()? {
+        0 => None,
+        position => Some((from.array()?, position)),
+    };
+    Some(Placement { entries, filter, past, brought })
+}
+
+impl Value for Filed {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(VERSION);
+        write_placement(out, &self.placement);
+        write_facts(out, &self.facts, self.deleted);
+        if self.contact().is_none() {
+            return;
+        }
+        write_anchors(out, &self.line);
+        out.varint(self.claimed);
+        write_optional(out, self.names.as_deref());
+        write_texts(out, &self.primary_of);
+        write_anchors(out, &self.former_of);
+        match &self.moved {
+            Some((revision, parents)) => {
+                out.push(1);
+                write_revision(out, revision);
+                write_texts(out, parents);
+            }
+            None => out.push(0),
+        }
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut from = versioned(bytes)?;
+        let placement = read_placement(&mut from)?;
+        let (facts, deleted) = read_facts(&mut from)?;
+        let mut filed = Self { facts, deleted, placement, ..Self::default() };
+        if filed.contact().is_some() {
+            filed.line = read_anchors(&mut from)?;
+            filed.claimed = from.varint()?;
+            filed.names = read_optional(&mut from)?;
+            filed.primary_of = read_texts(&mut from)?;
+            filed.former_of = read_anchors(&mut from)?;
+            if from.byte()? == 1 {
+                filed.moved = Some((read_revision(&mut from)?, read_texts(&mut from)?));
+            }
+        }
+        Some(filed)
+    }
+}
+
+/// The front of a stored [`Filed`]: all that a decision about a reader needs.
+///
+/// # Errors
+/// `None` for bytes that are none.
+#[must_use]
+pub fn placement_of(bytes: &[u8]) -> Option<Placement> {
+    read_placement(&mut versioned(bytes)?)
+}
+
+/// Bits of a feed row.
+const LEFT: u8 = 1;
+const PRIVATE: u8 = 2;
+const REPORT: u8 = 4;
+
+/// The key of a feed row: database, anchor, way, depth, position.
+#[must_use]
+pub fn feed_key(database: DatabaseId, anchor: &Anchor, way: Way, depth: u8, position: Position) -> Vec<u8> {
+    let mut key = feed_prefix(database, anchor, Some((way, Some(depth))));
+    key.extend_from_slice(&position.to_be_bytes());
+    key
+}
+
+/// The beginning of keys of feed rows.
+#[must_use]
+pub fn feed_prefix(database: DatabaseId, anchor: &Anchor, way: Option<(Way, Option<u8>)>) -> Vec<u8> {
+    let mut key = Vec::with_capacity(30);
+    key.extend_from_slice(&database.to_be_bytes());
+    key.extend_from_slice(anchor);
+    if let Some((way, depth)) = way {
+        key.push(way as u8);
+        key.extend(depth);
+    }
+    key
+}
+
+/// Way and depth out of the key of a feed row.
+#[must_use]
+pub fn way_and_depth(key: &[u8]) -> Option<(Way, u8)> {
+    Some((Way::of(*key.get(20)?)?, *key.get(21)?))
+}
+
+/// A row of the feed, read in place.
+#[derive(Debug, Clone, Copy)]
+pub enum FeedView<'a> {
+    /// The document is filed here; the row of the log is embedded.
+    Present {
+        /// A private record: more than the row decides.
+        private: bool,
+        /// Its author, if it is a report.
+        author: Option<Anchor>,
+        /// As in the family `changes`.
+        change: &'a [u8],
+    },
+    /// The document was filed here until this position.
+    Left {
+        /// Which document.
+        id: &'a str,
+    },
+}
+
+impl<'a> FeedView<'a> {
+    /// Reads the bytes of a row.
+    #[must_use]
+    pub fn decode(bytes: &'a [u8]) -> Option<Self> {
+        let mut from = versioned(bytes)?;
+        let flags = from.byte()?;
+        if flags & LEFT != 0 {
+            return Some(Self::Left { id: from.text()? });
+        }
+        let author = if flags & REPORT != 0 { Some(from.array()?) } else { None };
+        Some(Self::Present { private: flags & PRIVATE != 0, author, change: from.rest() })
+    }
+
+    /// The bytes of a row for a document that is filed.
+    #[must_use]
+    pub fn present(filter: &Filter, change: &[u8]) -> Vec<u8> {
+        let author = filter.author.filter(|_| filter.report);
+        let mut out = Vec::with_capacity(change.len() + 20);
+        out.push(VERSION);
+        out.push(if filter.private { PRIVATE } else { 0 } | if author.is_some() { REPORT } else { 0 });
+        out.extend(author.into_iter().flatten());
+        out.extend_from_slice(change);
+        out
+    }
+
+    /// The bytes of a row for a document that left.
+    #[must_use]
+    pub fn left(id: &str) -> Vec<u8> {
+        let mut out = vec![VERSION, LEFT];
+        out.string(id.as_bytes());
+        out
+    }
+}
+
+/// Keys of the family `subjects`.
+pub mod subjects {
+    use super::{Anchor, DatabaseId, Position};
+    use crate::access::placement::of_key;
+
+    /// Who claims a shortcode: in the order of claims.
+    #[must_use]
+    pub fn claims(database: DatabaseId, code: &str) -> Vec<u8> {
+        [&database.to_be_bytes()[..], b"a", &of_key(code)].concat()
+    }
+
+    /// One claim.
+    #[must_use]
+    pub fn claim(database: DatabaseId, code: &str, since: Position) -> Vec<u8> {
+        [claims(database, code).as_slice(), &since.to_be_bytes()].concat()
+    }
+
+    /// Places that name a contact.
+    #[must_use]
+    pub fn naming(database: DatabaseId, contact: &Anchor) -> Vec<u8> {
+        [&database.to_be_bytes()[..], b"p", contact].concat()
+    }
+
+    /// One place that names a contact.
+    #[must_use]
+    pub fn named_by(database: DatabaseId, contact: &Anchor, place: &str) -> Vec<u8> {
+        [naming(database, contact).as_slice(), place.as_bytes()].concat()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn rows_read_back() {
+        let filter = Filter { report: true, private: true, author: Some([3; 16]), subject: None, former_of: vec![[4; 16]] };
+        let entry = |left| Entry { anchor: [1; 16], way: Way::Record, depth: 3, joined: 7, left };
+        let placement = Placement {
+            entries: vec![entry(None), entry(Some(9))],
+            past: vec![(Filter::default(), 12)],
+            filter,
+            brought: Some(([8; 16], 5)),
+        };
+        let parents = vec!["a".to_owned()];
+        let contact = ContactFacts { parents: parents.clone(), shortcode: Some("1".into()), primary: None };
+        let record = RecordFacts { author: parents.clone(), private: true, ..RecordFacts::default() };
+        let moved = Some((Revision::parse("2-aa").expect("valid"), parents));
+        for (facts, line, moved) in [
+            (Facts::Contact(contact), vec![[1; 16], [2; 16]], moved),
+            (Facts::Record(record), vec![], None),
+            (Facts::Task("u".into()), vec![], None),
+            (Facts::UserSettings { owner: "o".into(), roles: "[]".into() }, vec![], None),
+            (Facts::Nobody, vec![], None),
+        ] {
+            let filed = Filed { facts, line, moved, deleted: true, placement: placement.clone(), ..Filed::default() };
+            let mut bytes = Vec::new();
+            filed.encode(&mut bytes);
+            assert_eq!(Filed::decode(&bytes), Some(filed));
+            assert_eq!(placement_of(&bytes), Some(placement.clone()));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_decoder_panic(bytes: Vec<u8>) {
+            drop(Filed::decode(&bytes));
+            drop(FeedView::decode(&bytes));
+        }
+    }
+}

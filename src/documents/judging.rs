@@ -1,0 +1,480 @@
+//! Judging pushes of restricted callers, beside the data (design §6.5; the rule in words: `docs/scope.md`).
+//!
+//! A revision is accepted if the caller sees the stored version and would see the new one: as things are now, or as they
+//! were at the device's last pull (S13). A batch is judged in rounds: every document that is left is judged against the
+//! same state, then all that were accepted are written, until a round accepts nothing. So the outcome does not depend on
+//! the order in the batch, and a refused document grants nothing (S7). What stays refused goes to escrow.
+
+use std::collections::HashSet;
+
+use settle_protocol::sequence::Position;
+use settle_protocol::{Error, ErrorKind, Revision};
+
+use super::devices::{DEVICES, DeviceKey, DeviceRow};
+use super::error::DocumentResult;
+use super::escrow::{self, ESCROW, EscrowKey, EscrowRow, Reason, Refusal};
+use super::filed::Filed;
+use super::filing::{Wanted, primary_in};
+use super::provenance::{PROVENANCE, ProvenanceKey};
+use super::scopes::scope_at;
+use super::write::{Mode, Write, WriteAttachment, Writing};
+use crate::access::facts::Facts;
+use crate::access::placement::{Anchor, Entry, Filter, Way, of_contact};
+use crate::access::scope::Scope;
+use crate::storage::{Read, StorageResult};
+
+/// Who writes.
+#[derive(Debug, Clone, Default)]
+pub struct Author {
+    /// The account or operator; empty for the server itself.
+    pub account: String,
+    /// The device, of a restricted caller.
+    pub device: [u8; 16],
+    /// Seconds since 1970.
+    pub now: u64,
+    /// Set for restricted callers.
+    pub limits: Option<Limits>,
+}
+
+/// What a restricted author is held to.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Limits {
+    /// How long after the first late push the device's last pull still counts (S13).
+    pub drain_seconds: u64,
+    /// Documents that a device may have in escrow.
+    pub escrow_documents: u64,
+    /// Bytes that a device may have in escrow.
+    pub escrow_bytes: u64,
+}
+
+/// As of when a push is judged.
+struct State {
+    scope: Scope,
+    /// `None`: now.
+    at: Option<Position>,
+    device: [u8; 16],
+}
+
+impl Writing<'_, '_> {
+    /// Writes one document for the author of this request.
+    ///
+    /// # Errors
+    /// As [`Writing::write`]; `403` with a reason when it may not be written, unless it is kept in escrow.
+    pub fn submit(&mut self, write: Write) -> DocumentResult<Revision> {
+        let mut outcomes = self.submit_all(vec![write])?;
+        outcomes.pop().unwrap_or_else(|| Err(Error::missing().into()))
+    }
+
+    /// Writes a batch for the author of this request. One outcome per document, in their order; a replicated revision that
+    /// went to escrow counts as written.
+    ///
+    /// # Errors
+    /// `503` when the device has too much in escrow, or a failure of the store: then nothing was written.
+    pub fn submit_all(&mut self, writes: Vec<Write>) -> DocumentResult<Vec<DocumentResult<Revision>>> {
+        let Some(limits) = self.author.limits.filter(|_| self.scoped) else {
+            return Ok(writes.into_iter().map(|write| self.write(write)).collect());
+        };
+        for number in escrow::waiting_of(self.batch, self.id, &self.author.account)? {
+            self.try_to_admit(number)?;
+        }
+        let states = self.states(limits)?;
+        let mut outcomes: Vec<Option<DocumentResult<Revision>>> = writes.iter().map(|_| None).collect();
+        let mut pending: Vec<(usize, Write, Facts)> = writes.into_iter().enumerate().map(with_facts).collect();
+        let mut new_contacts = HashSet::new();
+        let mut named = Vec::new();
+        let mut late = false;
+        let mut reasons = Vec::new();
+        while !pending.is_empty() {
+            let mut accepted = Vec::new();
+            let mut refused = Vec::new();
+            reasons.clear();
+            for (at, write, facts) in pending {
+                match self.judge_in(&states, &write, &facts)? {
+                    Ok(state) => {
+                        late |= state > 0;
+                        accepted.push((at, write, facts));
+                    }
+                    Err(reason) => {
+                        refused.push((at, write, facts));
+                        reasons.push(reason);
+                    }
+                }
+            }
+            pending = refused;
+            if accepted.is_empty() {
+                break;
+            }
+            for (at, write, facts) in accepted {
+                if matches!(facts, Facts::Contact(_)) && self.filed(&write.id)?.is_none() {
+                    new_contacts.insert(write.id.clone());
+                }
+                named.extend(primary_in(&facts).map(|primary| (write.id.clone(), primary.to_owned())));
+                outcomes[at] = Some(self.write(Write { facts: Some(facts), ..write }));
+            }
+        }
+        for (place, primary) in named {
+            if new_contacts.contains(&primary) {
+                self.confirm_primary(&place, &primary)?;
+            }
+        }
+        for ((at, write, facts), reason) in pending.into_iter().zip(reasons) {
+            outcomes[at] = Some(self.refuse(&write, &facts, reason));
+        }
+        self.note_push(limits, late)?;
+        Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|| Err(Error::missing().into()))).collect())
+    }
+
+    /// The states that a push of this author is judged by: now, and the device's last pull while that counts.
+    fn states(&self, limits: Limits) -> StorageResult<Vec<State>> {
+        let (account, device) = (self.author.account.as_str(), self.author.device);
+        let mut states = vec![State { scope: scope_at(self.batch, self.id, account, None)?.0, at: None, device }];
+        let row = self.batch.get(&DEVICES, &DeviceKey(self.id, device))?.unwrap_or_default();
+        let open = limits.drain_seconds > 0
+            && (row.draining_since == 0 || self.author.now <= row.draining_since + limits.drain_seconds);
+        if let Some(pulled) = row.pulled.filter(|_| open && row.account == account) {
+            let scope = scope_at(self.batch, self.id, account, Some(row.scope))?.0;
+            states.push(State { scope, at: Some(pulled), device });
+        }
+        Ok(states)
+    }
+
+    /// The first state that accepts a document, or why the present one does not.
+    fn judge_in(&self, states: &[State], write: &Write, facts: &Facts) -> DocumentResult<Result<usize, Reason>> {
+        let mut first = None;
+        for (number, state) in states.iter().enumerate() {
+            match self.judge(state, write, facts)? {
+                None => return Ok(Ok(number)),
+                Some(reason) => drop(first.get_or_insert(reason)),
+            }
+        }
+        Ok(Err(first.unwrap_or(Reason::OutOfScope)))
+    }
+
+    /// Why a document may not be written; `None`: it may.
+    fn judge(&self, state: &State, write: &Write, facts: &Facts) -> DocumentResult<Option<Reason>> {
+        let stored = self.filed(&write.id)?;
+        let live = stored.as_ref().filter(|stored| !stored.deleted);
+        let sees = |stored: &Filed| {
+            let brought_since = || {
+                let since = |(device, at): (_, Position)| device == state.device && state.at.is_some_and(|pull| at > pull);
+                stored.placement.brought.is_some_and(since)
+            };
+            state.scope.sees(&stored.placement, state.at) || (state.at.is_some() && brought_since())
+        };
+        let reserved = Facts::is_reserved(&write.id, facts)
+            || stored.as_ref().is_some_and(|stored| Facts::is_reserved(&write.id, &stored.facts));
+        if reserved {
+            let own = write.id == state.scope.user && !write.deleted;
+            let same_roles = live.is_some_and(|stored| stored.facts == *facts);
+            return Ok((!own || !same_roles).then_some(Reason::Reserved));
+        }
+        if !state.scope.can_edit {
+            return Ok(Some(Reason::OutOfScope));
+        }
+        if write.deleted {
+            return Ok(stored.filter(|stored| !sees(stored)).map(|_| Reason::OutOfScope));
+        }
+        if live.is_some_and(|stored| !sees(stored)) {
+            return Ok(Some(Reason::OutOfScope));
+        }
+        let (wanted, filter, known) = self.would_be(state, &write.id, facts)?;
+        let entry = |((anchor, way), depth): (&(Anchor, Way), &u8)| Entry {
+            anchor: *anchor,
+            way: *way,
+            depth: *depth,
+            joined: 0,
+            left: None,
+        };
+        let entries: Vec<Entry> = wanted.iter().map(entry).collect();
+        Ok(match state.scope.passes(&filter, &entries, None) {
+            true => None,
+            false if known => Some(Reason::OutOfScope),
+            false => Some(Reason::UnknownSubject),
+        })
+    }
+
+    /// Where a new version would be filed in a state; `false` at the end: its subject is not known.
+    fn would_be(&self, state: &State, id: &str, facts: &Facts) -> StorageResult<(Wanted, Filter, bool)> {
+        let known = match facts {
+            Facts::Record(record) => record.subject.is_none() || self.subject_of(facts)?.is_some(),
+            _ => true,
+        };
+        let Some(at) = state.at else {
+            let mut filed = self.filed(id)?.unwrap_or_default();
+            filed.deleted = false;
+            if let Facts::Contact(contact) = facts {
+                filed.line = self.line_of(id, &contact.parents)?;
+                filed.primary_of = self.places_naming(&of_contact(id))?;
+            }
+            filed.facts = facts.clone();
+            let (wanted, filter) = self.wanted(id, &filed)?;
+            return Ok((wanted, filter, known));
+        };
+        let mut wanted = Wanted::new();
+        let mut filter = Filter::default();
+        match facts {
+            Facts::Contact(contact) => {
+                super::filing::insert(&mut wanted, of_contact(id), Way::Contact, 0);
+                match contact.parents.first() {
+                    Some(parent) => self.line_then(state, at, parent, &contact.parents, 1, Way::Contact, &mut wanted)?,
+                    None => {}
+                }
+                if let Some(stored) = self.filed(id)? {
+                    primaries_then(&stored, at, Way::Primary, &mut wanted);
+                }
+            }
+            Facts::Record(record) => {
+                let (_, now) = self.wanted(id, &Filed { facts: facts.clone(), ..Filed::default() })?;
+                filter = now;
+                if let Some((subject, filed)) = self.subject_of(facts)? {
+                    self.line_then(state, at, &subject, &[], 0, Way::Record, &mut wanted)?;
+                    primaries_then(&filed, at, Way::PrimaryRecord, &mut wanted);
+                }
+                if let Some(author) = record.author.first() {
+                    let mut line = Wanted::new();
+                    self.line_then(state, at, author, &record.author, 0, Way::Author, &mut line)?;
+                    if record.needs_signoff {
+                        let signing = line.keys().map(|(anchor, _)| ((*anchor, Way::Record), 0));
+                        wanted.extend(signing.collect::<Vec<_>>());
+                    }
+                    wanted.extend(line);
+                }
+            }
+            Facts::Target(owner) => {
+                if let Some((owner, filed)) = self.meant_by(owner)? {
+                    self.line_then(state, at, &owner, &[], 0, Way::Contact, &mut wanted)?;
+                    primaries_then(&filed, at, Way::Primary, &mut wanted);
+                }
+            }
+            _ => {
+                let (same, _) = self.wanted(id, &Filed { facts: facts.clone(), ..Filed::default() })?;
+                wanted = same;
+            }
+        }
+        Ok((wanted, filter, known))
+    }
+
+    fn subject_of(&self, facts: &Facts) -> StorageResult<Option<(String, Filed)>> {
+        match facts {
+            Facts::Record(record) => match &record.subject {
+                Some(key) => self.meant_by(key),
+                None => Ok(None),
+            },
+            _ => Ok(None),
+        }
+    }
+
+    /// The line of a contact as it was at a position. One that this device brought since hangs below its parent of then.
+    #[expect(clippy::too_many_arguments, reason = "one step of a recursion over a line")]
+    fn line_then(
+        &self,
+        state: &State,
+        at: Position,
+        id: &str,
+        embedded: &[String],
+        depth: usize,
+        way: Way,
+        wanted: &mut Wanted,
+    ) -> StorageResult<()> {
+        let Some(filed) = self.filed(id)?.filter(|filed| filed.contact().is_some()) else {
+            for (step, id) in embedded.iter().enumerate() {
+                super::filing::insert(wanted, of_contact(id), way, depth + step);
+            }
+            return Ok(());
+        };
+        let then = filed.placement.entries.iter().filter(|entry| entry.way == Way::Contact && entry.holds(Some(at)));
+        let mut found = false;
+        for entry in then {
+            found = true;
+            super::filing::insert(wanted, entry.anchor, way, depth + usize::from(entry.depth));
+        }
+        let brought = filed.placement.brought;
+        if found || depth > 64 || brought.is_none_or(|(device, since)| device != state.device || since <= at) {
+            return Ok(());
+        }
+        super::filing::insert(wanted, of_contact(id), way, depth);
+        let parents = filed.contact().map(|contact| contact.parents.clone()).unwrap_or_default();
+        match parents.first() {
+            Some(parent) => self.line_then(state, at, parent, &parents, depth + 1, way, wanted),
+            None => Ok(()),
+        }
+    }
+
+    /// A replicated revision goes to escrow and counts as written; others are refused with a sentence.
+    fn refuse(&mut self, write: &Write, facts: &Facts, reason: Reason) -> DocumentResult<Revision> {
+        let Mode::Replicated { path } = &write.mode else {
+            let hidden = self.filed(&write.id)?.is_some_and(|stored| !stored.deleted);
+            if hidden && reason == Reason::OutOfScope && matches!(write.mode, Mode::Interactive { base: Some(_), .. }) {
+                return Err(Error::conflict().into()); // an absent document has no revision to edit
+            }
+            return Err(Error::new(ErrorKind::Forbidden, reason.sentence()).into());
+        };
+        let Some(newest) = path.first() else { return Err(Error::missing().into()) };
+        let waiting_for = match (reason, facts) {
+            (Reason::UnknownSubject, Facts::Record(record)) => record.subject.as_deref(),
+            _ => None,
+        };
+        let author = self.author.clone();
+        let refusal =
+            Refusal { account: &author.account, device: author.device, now: author.now, reason, waiting_for };
+        escrow::keep(self.batch, self.id, write, path, refusal)?;
+        Ok(newest.clone())
+    }
+
+    fn note_push(&mut self, limits: Limits, late: bool) -> DocumentResult<()> {
+        let key = DeviceKey(self.id, self.author.device);
+        let stored = self.batch.get(&DEVICES, &key)?;
+        let mut row: DeviceRow = stored.unwrap_or_default();
+        if row.escrowed > limits.escrow_documents || row.escrowed_bytes > limits.escrow_bytes {
+            let reason = format!(
+                "This device has {} documents ({} bytes) in escrow, more than it may. Nothing of this request was stored; \
+                 it can be repeated when a steward has decided about them.",
+                row.escrowed, row.escrowed_bytes
+            );
+            return Err(Error::new(ErrorKind::Unavailable, reason).into());
+        }
+        row.account.clone_from(&self.author.account);
+        row.pushed_at = self.author.now;
+        if late && row.draining_since == 0 {
+            row.draining_since = self.author.now;
+        }
+        self.batch.put(&DEVICES, &key, &row);
+        Ok(())
+    }
+
+    /// S16: whether the primary contact that a place names counts.
+    pub(super) fn counting_primary(
+        &self,
+        id: &str,
+        revision: &Revision,
+        old: Option<&Filed>,
+        new: &Filed,
+    ) -> StorageResult<Option<String>> {
+        let Some(primary) = primary_in(&new.facts) else { return Ok(None) };
+        let counts = || Ok(Some(primary.to_owned()));
+        if old.is_some_and(|old| old.names.as_deref() == Some(primary)) {
+            return counts();
+        }
+        let brought = self.batch.get(&PROVENANCE, &ProvenanceKey::new(self.id, id, revision))?;
+        if brought.is_none_or(|brought| brought.trusted) {
+            return counts();
+        }
+        if self.author.limits.is_none() {
+            return Ok(None);
+        }
+        let (scope, _) = scope_at(self.batch, self.id, &self.author.account, None)?;
+        match self.filed(primary)? {
+            Some(contact) if scope.sees(&contact.placement, None) => counts(),
+            _ => Ok(None),
+        }
+    }
+
+    /// Admits what waited for contacts that this request touched, until nothing more follows.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(super) fn admit_waiting(&mut self) -> DocumentResult<()> {
+        while let Some(contact) = self.touched.pop_first() {
+            let mut keys = vec![contact.clone()];
+            if let Some(filed) = self.filed(&contact)? {
+                keys.extend(filed.contact().and_then(|contact| contact.shortcode.clone()));
+            }
+            for key in keys {
+                for number in escrow::waiting_for(self.batch, self.id, &key)? {
+                    self.try_to_admit(number)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Admits one revision if its sender may write it now.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn try_to_admit(&mut self, number: u64) -> DocumentResult<bool> {
+        let Some(row) = self.batch.get(&ESCROW, &EscrowKey(self.id, number))? else { return Ok(false) };
+        let write = row.write();
+        let facts = Facts::of(&write.id, &write.body);
+        let scope = scope_at(self.batch, self.id, &row.account, None)?.0;
+        let state = State { scope, at: None, device: row.device };
+        if self.judge(&state, &write, &facts)?.is_some() {
+            return Ok(false);
+        }
+        let sender = Author { account: row.account.clone(), device: row.device, now: row.received, limits: self.author.limits.or(Some(Limits::default())) };
+        self.admit(number, &row, Write { facts: Some(facts), ..write }, sender)?;
+        Ok(true)
+    }
+
+    /// Writes a revision out of escrow because a steward says so, in the name of whoever sent it.
+    ///
+    /// # Errors
+    /// As [`Writing::write`].
+    pub fn accept(&mut self, number: u64, row: &EscrowRow) -> DocumentResult<Revision> {
+        let sender =
+            Author { account: row.account.clone(), device: row.device, now: self.author.now, limits: None };
+        self.admit(number, row, row.write(), sender)
+    }
+
+    /// Makes a record be about somebody else: the first of its subject members that is there gets the new key.
+    ///
+    /// # Errors
+    /// `400` for what is no record, or as [`Writing::write`].
+    pub fn set_subject(&mut self, id: &str, revision: &Revision, subject: &str) -> DocumentResult<Revision> {
+        let row = self.document(id)?.ok_or_else(Error::missing)?;
+        let body = self.body(id, &row, revision)?.ok_or_else(Error::missing)?;
+        let whole = serde_json::from_str(&format!("{{{}}}", body.text)).map_err(|_| Error::invalid_json())?;
+        let serde_json::Value::Object(mut members) = whole else { return Err(Error::invalid_json().into()) };
+        if !matches!(Facts::of(id, &body.text), Facts::Record(_)) {
+            return Err(Error::bad_request(format!("{id} is no record; reassign it to a `parent`.")).into());
+        }
+        for name in ["patient_id", "place_id", "patient_uuid"] {
+            members.remove(name);
+        }
+        let fields = members.entry("fields").or_insert_with(|| serde_json::json!({}));
+        if let Some(fields) = fields.as_object_mut() {
+            for name in ["place_id", "patient_uuid"] {
+                fields.remove(name);
+            }
+            fields.insert("patient_id".to_owned(), subject.into());
+        }
+        let text = serde_json::Value::Object(members).to_string();
+        self.write(Write {
+            id: id.to_owned(),
+            mode: Mode::edit(Some(revision.clone())),
+            deleted: false,
+            body: text[1..text.len() - 1].to_owned(),
+            attachments: body.attachments.iter().map(WriteAttachment::kept).collect(),
+            user: None,
+            facts: None,
+        })
+    }
+
+    /// Writes a revision out of escrow, in the name of an author.
+    fn admit(
+        &mut self,
+        number: u64,
+        row: &EscrowRow,
+        write: Write,
+        author: Author,
+    ) -> DocumentResult<Revision> {
+        let author = std::mem::replace(&mut self.author, author);
+        let written = self.write(write);
+        self.author = author;
+        escrow::remove(self.batch, self.id, number, row)?;
+        written
+    }
+}
+
+fn with_facts((at, write): (usize, Write)) -> (usize, Write, Facts) {
+    let facts = write.facts.clone().unwrap_or_else(|| Facts::of(&write.id, &write.body));
+    (at, write, facts)
+}
+
+/// The anchors of then by way of places whose primary contact it was.
+fn primaries_then(contact: &Filed, at: Position, way: Way, wanted: &mut Wanted) {
+    let then = contact.placement.entries.iter().filter(|entry| entry.way == Way::Primary && entry.holds(Some(at)));
+    for entry in then {
+        super::filing::insert(wanted, entry.anchor, way, usize::from(entry.depth));
+    }
+}

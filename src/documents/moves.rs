@@ -1,0 +1,237 @@
+//! Moving a place or a person below another place: one write, and everything below follows (design §6.1, S17).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+
+use settle_protocol::raw_json::Scanner;
+use settle_protocol::{Error, Revision};
+
+use super::devices::{DEVICES, DeviceRow};
+use super::error::{DocumentError, DocumentResult};
+use super::filed::{FeedView, PLACEMENTS, feed_prefix};
+use super::filing::parents_below;
+use super::scopes::scope_at;
+use super::tables::{ChangeView, DatabaseId, DocumentKey};
+use super::write::{Mode, Write, WriteAttachment, Writing};
+use crate::access::placement::{Placement, of_contact};
+use crate::accounts::tables::ACCOUNTS;
+use crate::storage::{Family, Range, Read, StorageError, StorageResult};
+
+/// What a move did.
+#[derive(Debug, Clone)]
+pub struct Moved {
+    /// The new revision of what was moved.
+    pub revision: Revision,
+    /// Documents that have a new position, itself among them.
+    pub documents: u64,
+}
+
+/// What a move would mean for an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Affected {
+    /// Its name.
+    pub account: String,
+    /// Documents that come into its scope.
+    pub gains: u64,
+    /// Documents that leave its scope.
+    pub loses: u64,
+    /// Its devices: id, last pull in seconds since 1970.
+    pub devices: Vec<([u8; 16], u64)>,
+}
+
+/// Moves a contact below a place.
+///
+/// # Errors
+/// `404` when one of the two is not there, `400` when the place lies below the contact or there is too much to move, or a
+/// failure of the store.
+pub fn move_contact(writing: &mut Writing<'_, '_>, id: &str, to: &str, most: usize) -> DocumentResult<Moved> {
+    live_contact(writing, id)?;
+    let place = live_contact(writing, to)?;
+    if place.line.contains(&of_contact(id)) {
+        return Err(Error::bad_request(format!("{to} lies below {id}, which therefore cannot be moved there.")).into());
+    }
+    let below = below(writing, id, most + 1)?.len();
+    if below > most {
+        let reason = format!(
+            "More than {most} documents lie below {id}. Move what is below it piece by piece, or raise \
+             [settle] max_move_documents."
+        );
+        return Err(Error::bad_request(reason).into());
+    }
+    let row = writing.document(id)?.ok_or_else(Error::missing)?;
+    let winner = row.tree.winner().map(|winner| winner.revision.clone()).ok_or_else(Error::missing)?;
+    let body = writing.body(id, &row, &winner)?.ok_or_else(Error::missing)?;
+    let parents = parents_below(writing, to)?;
+    let before = writing.counters.position;
+    let revision = writing.write(Write {
+        id: id.to_owned(),
+        mode: Mode::edit(Some(winner)),
+        deleted: false,
+        body: with_parent(&body.text, &parents)?,
+        attachments: body.attachments.iter().map(WriteAttachment::kept).collect(),
+        user: None,
+        facts: None,
+    })?;
+    let key = DocumentKey { database: writing.id, id: id.to_owned() };
+    if let Some(mut filed) = writing.filed(id)? {
+        filed.moved = Some((revision.clone(), parents));
+        writing.batch.put(&PLACEMENTS, &key, &filed);
+    }
+    Ok(Moved { revision, documents: writing.counters.position - before })
+}
+
+fn live_contact(writing: &Writing<'_, '_>, id: &str) -> DocumentResult<super::filed::Filed> {
+    let filed = writing.filed(id)?.filter(|filed| filed.contact().is_some() && !filed.deleted);
+    Ok(filed.ok_or_else(|| Error::not_found(format!("There is no place or person {id}.")))?)
+}
+
+/// The members of a body with another parent. Everything else stays as the client wrote it.
+///
+/// # Errors
+/// `400` for a body that is none.
+pub fn with_parent(members: &str, parents: &[String]) -> Result<String, Error> {
+    let parent = parents.iter().rev().fold(None::<serde_json::Value>, |above, id| {
+        let mut link = serde_json::json!({"_id": id});
+        if let (Some(above), Some(link)) = (above, link.as_object_mut()) {
+            link.insert("parent".to_owned(), above);
+        }
+        Some(link)
+    });
+    let parent = parent.unwrap_or_default().to_string();
+    let whole = format!("{{{members}}}");
+    let mut out = String::with_capacity(whole.len() + parent.len());
+    let mut found = false;
+    Scanner::of_text(&whole).object(|name, value| {
+        let name = name.decode().into_owned();
+        let text = value.value()?;
+        if !out.is_empty() {
+            out.push(',');
+        }
+        out.push_str(&serde_json::Value::from(name.as_str()).to_string());
+        out.push(':');
+        found |= name == "parent";
+        out.push_str(if name == "parent" { &parent } else { text });
+        Ok(())
+    })?;
+    if !found {
+        if !out.is_empty() {
+            out.push(',');
+        }
+        out.push_str("\"parent\":");
+        out.push_str(&parent);
+    }
+    Ok(out)
+}
+
+/// Ids of all documents filed under a contact.
+fn below(writing: &Writing<'_, '_>, id: &str, most: usize) -> StorageResult<BTreeSet<String>> {
+    let mut ids = BTreeSet::new();
+    let prefix = feed_prefix(writing.id, &of_contact(id), None);
+    let corrupt = StorageError::Corrupt { table: "feed", problem: "malformed value" };
+    writing.batch.scan(Family::Feed, &Range::prefix(&prefix), &mut |_, row| {
+        if let Some(FeedView::Present { change, .. }) = FeedView::decode(row) {
+            ids.insert(ChangeView::decode(change).ok_or(corrupt.clone())?.id.to_owned());
+        }
+        Ok(if ids.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+    })?;
+    Ok(ids)
+}
+
+/// A move that is only tried: the error carries what it would do, and the batch takes everything back.
+#[derive(Debug)]
+pub enum Tried {
+    /// What it would do.
+    Effect(u64, Vec<Affected>),
+    /// It cannot be done.
+    Failed(DocumentError),
+}
+
+impl From<DocumentError> for Tried {
+    fn from(error: DocumentError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<StorageError> for Tried {
+    fn from(error: StorageError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// Tries a move. Always an error, so that nothing of it stays.
+///
+/// # Errors
+/// See [`Tried`].
+pub fn try_move(writing: &mut Writing<'_, '_>, id: &str, to: &str, most: usize) -> Result<(), Tried> {
+    let ids = below(writing, id, most + 1)?;
+    let placements = |writing: &Writing<'_, '_>| -> StorageResult<BTreeMap<String, Placement>> {
+        let mut all = BTreeMap::new();
+        for id in &ids {
+            if let Some(filed) = writing.filed(id)? {
+                all.insert(id.clone(), filed.placement);
+            }
+        }
+        Ok(all)
+    };
+    let before = placements(writing)?;
+    let moved = move_contact(writing, id, to, most)?;
+    let after = placements(writing)?;
+    let mut accounts = Vec::new();
+    writing.batch.scan(Family::Accounts, &Range::prefix(b""), &mut |name, row| {
+        ACCOUNTS.decode(row)?;
+        accounts.push(String::from_utf8_lossy(name).into_owned());
+        Ok(ControlFlow::Continue(()))
+    })?;
+    let devices = devices(writing.batch, writing.id)?;
+    let mut affected = Vec::new();
+    for account in accounts {
+        let (scope, _) = scope_at(writing.batch, writing.id, &account, None)?;
+        let (mut gains, mut loses) = (0, 0);
+        for (id, then) in &before {
+            let sees = |placement: Option<&Placement>| placement.is_some_and(|placement| scope.sees(placement, None));
+            match (sees(Some(then)), sees(after.get(id))) {
+                (false, true) => gains += 1,
+                (true, false) => loses += 1,
+                _ => {}
+            }
+        }
+        if gains + loses > 0 {
+            let own = devices.iter().filter(|(_, row)| row.account == account);
+            let devices = own.map(|(device, row)| (*device, row.pulled_at)).collect();
+            affected.push(Affected { account, gains, loses, devices });
+        }
+    }
+    Err(Tried::Effect(moved.documents, affected))
+}
+
+/// Every device that a database knows.
+///
+/// # Errors
+/// When the store fails.
+pub fn devices(reader: &impl Read, database: DatabaseId) -> StorageResult<Vec<([u8; 16], DeviceRow)>> {
+    let mut devices = Vec::new();
+    reader.scan(Family::Devices, &Range::prefix(&database.to_be_bytes()), &mut |key, row| {
+        let device = key.get(4..).and_then(|device| device.try_into().ok()).unwrap_or_default();
+        devices.push((device, DEVICES.decode(row)?));
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(devices)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_parent_changes() {
+        let parents = ["a".to_owned(), "b".to_owned()];
+        let linked = r#""parent":{"_id":"a","parent":{"_id":"b"}}"#;
+        for (body, expected) in [
+            (r#""n":1.0,"parent":{"_id":"x"},"z":[ 1e2 ]"#, format!(r#""n":1.0,{linked},"z":[ 1e2 ]"#)),
+            (r#""n":1"#, format!(r#""n":1,{linked}"#)),
+            ("", linked.to_owned()),
+        ] {
+            assert_eq!(with_parent(body, &parents).expect("a body"), expected);
+        }
+    }
+}

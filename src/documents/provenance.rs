@@ -1,0 +1,74 @@
+//! Who brought a revision of a scoped database, on which device, and when.
+
+use settle_protocol::Revision;
+use settle_protocol::sequence::Position;
+
+use super::tables::{DatabaseId, short_hash};
+use crate::storage::{Family, Key, Table, Value};
+
+/// database, document, revision → who brought it
+pub const PROVENANCE: Table<ProvenanceKey, ProvenanceRow> = Table::new(Family::Provenance);
+
+/// Key of a revision's provenance.
+#[derive(Debug, Clone)]
+pub struct ProvenanceKey {
+    /// Its database.
+    pub database: DatabaseId,
+    /// [`short_hash`] of the document id.
+    pub document: [u8; 16],
+    /// Which revision.
+    pub revision: String,
+}
+
+impl ProvenanceKey {
+    /// Of a revision of a document.
+    #[must_use]
+    pub fn new(database: DatabaseId, id: &str, revision: &Revision) -> Self {
+        Self { database, document: short_hash("d", id.as_bytes()), revision: revision.to_string() }
+    }
+}
+
+impl Key for ProvenanceKey {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.database.to_be_bytes());
+        out.extend_from_slice(&self.document);
+        out.extend_from_slice(self.revision.as_bytes());
+    }
+}
+
+/// Who brought a revision.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ProvenanceRow {
+    /// The account or operator; empty for the server itself.
+    pub account: String,
+    /// On which device.
+    pub device: [u8; 16],
+    /// The position it got.
+    pub position: Position,
+    /// Seconds since 1970.
+    pub time: u64,
+    /// Brought by somebody who sees everything: its primary contact counts (S16).
+    pub trusted: bool,
+}
+
+impl Value for ProvenanceRow {
+    fn encode(&self, out: &mut Vec<u8>) {
+        use crate::storage::Encode;
+        out.extend_from_slice(&[1, u8::from(self.trusted)]);
+        out.string(self.account.as_bytes());
+        out.extend_from_slice(&self.device);
+        out.varint(self.position);
+        out.varint(self.time);
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut from = super::tables::versioned(bytes)?;
+        Some(Self {
+            trusted: from.byte()? == 1,
+            account: from.text()?.to_owned(),
+            device: from.array()?,
+            position: from.varint()?,
+            time: from.varint()?,
+        })
+    }
+}

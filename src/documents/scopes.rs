@@ -1,0 +1,249 @@
+//! Scopes over time: what the settings and each account said, by position of the log (design §6.2).
+//!
+//! A change of an account or of the settings takes a position in every scoped database it concerns. So the scope of an
+//! account can be computed for now and for any earlier position, feeds wake up when it changes, and a token needs to
+//! carry only the position of the scope it was given under.
+
+use std::ops::ControlFlow;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use settle_protocol::sequence::Position;
+
+use super::databases::Database;
+use super::tables::{COUNTERS, DATABASES, DatabaseId, DatabaseKey};
+use crate::access::facts::USER_PREFIX;
+use crate::access::placement::{Anchor, of_user, short_hash};
+use crate::access::scope::{Member, Scope, ScopeSettings};
+use crate::access::view::{Restricted, View};
+use crate::accounts::caller::Caller;
+use crate::accounts::tables::{ACCOUNTS, AccountRow};
+use crate::storage::{Batch, Family, Range, Read, StorageError, StorageResult};
+
+/// Who sees everything in a scoped database, beside operators.
+pub const STEWARD: &str = "steward";
+
+const CORRUPT: StorageError = StorageError::Corrupt { table: "scopes", problem: "malformed value" };
+
+fn settings_key(database: DatabaseId) -> Vec<u8> {
+    [&database.to_be_bytes()[..], b"s"].concat()
+}
+
+fn member_key(database: DatabaseId, account: &str) -> Vec<u8> {
+    [&database.to_be_bytes()[..], b"m", &short_hash("a", account.as_bytes())].concat()
+}
+
+fn deepest_key(database: DatabaseId) -> Vec<u8> {
+    [&database.to_be_bytes()[..], b"d"].concat()
+}
+
+/// The depth of the deepest line in a database.
+///
+/// # Errors
+/// When the store fails.
+pub fn deepest(reader: &impl Read, database: DatabaseId) -> StorageResult<u8> {
+    let stored = reader.get_bytes(Family::Scopes, &deepest_key(database))?;
+    Ok(stored.and_then(|bytes| bytes.get(1).copied()).unwrap_or_default())
+}
+
+/// Notes a deeper line.
+///
+/// # Errors
+/// When the store fails.
+pub fn deepen(batch: &mut Batch<'_>, database: DatabaseId, depth: u8) -> StorageResult<()> {
+    if depth > deepest(batch, database)? {
+        batch.put_bytes(Family::Scopes, deepest_key(database), vec![1, depth]);
+    }
+    Ok(())
+}
+
+/// The newest row at or before a position, with its position.
+fn newest<T: DeserializeOwned>(
+    reader: &impl Read,
+    prefix: &[u8],
+    at: Option<Position>,
+) -> StorageResult<Option<(Position, T)>> {
+    let end = [prefix, &at.map_or(u64::MAX, |at| at.saturating_add(1)).to_be_bytes()].concat();
+    let mut found = None;
+    let range = Range::between(prefix.to_vec(), end).reversed();
+    reader.scan(Family::Scopes, &range, &mut |key, row| {
+        let position = key.get(prefix.len()..).and_then(|tail| tail.try_into().ok()).map(u64::from_be_bytes);
+        let value = row.get(1..).and_then(|text| serde_json::from_slice(text).ok());
+        found = Some((position.ok_or(CORRUPT)?, value.ok_or(CORRUPT)?));
+        Ok(ControlFlow::Break(()))
+    })?;
+    Ok(found)
+}
+
+fn put<T: Serialize>(batch: &mut Batch<'_>, prefix: &[u8], position: Position, value: &T) {
+    let mut row = vec![1];
+    serde_json::to_writer(&mut row, value).unwrap_or_default();
+    batch.put_bytes(Family::Scopes, [prefix, &position.to_be_bytes()].concat(), row);
+}
+
+/// What an account row says about scopes.
+#[must_use]
+pub fn member_of(row: &AccountRow) -> Member {
+    Member { places: row.places.clone(), contact: row.contact.clone(), roles: row.roles.clone() }
+}
+
+/// The scope of an account at a position (`None`: now), and the position of the newest change it knows.
+///
+/// # Errors
+/// When the store fails.
+pub fn scope_at(
+    reader: &impl Read,
+    database: DatabaseId,
+    account: &str,
+    at: Option<Position>,
+) -> StorageResult<(Scope, Position)> {
+    let (settled, settings) = newest::<ScopeSettings>(reader, &settings_key(database), at)?.unwrap_or_default();
+    let (changed, member) = match newest::<Member>(reader, &member_key(database, account), at)? {
+        Some(known) => known,
+        // Nothing was ever noted here: the account is as it was when the database was made.
+        None => (0, reader.get(&ACCOUNTS, &account.to_owned())?.map(|row| member_of(&row)).unwrap_or_default()),
+    };
+    Ok((Scope::of(account, &member, &settings), settled.max(changed)))
+}
+
+/// The position at which a scope given at `since` ended; `None`: it still holds.
+///
+/// # Errors
+/// When the store fails.
+pub fn end_of(
+    reader: &impl Read,
+    database: DatabaseId,
+    account: &str,
+    since: Position,
+) -> StorageResult<Option<Position>> {
+    let (scope, _) = scope_at(reader, database, account, Some(since))?;
+    let mut changes = Vec::new();
+    for prefix in [settings_key(database), member_key(database, account)] {
+        let from = [prefix.as_slice(), &(since + 1).to_be_bytes()].concat();
+        let to = [prefix.as_slice(), &u64::MAX.to_be_bytes()].concat();
+        reader.scan(Family::Scopes, &Range::between(from, to), &mut |key, _| {
+            let tail = key.get(prefix.len()..).and_then(|tail| tail.try_into().ok());
+            changes.push(tail.map(u64::from_be_bytes).ok_or(CORRUPT)?);
+            Ok(ControlFlow::Continue(()))
+        })?;
+    }
+    changes.sort_unstable();
+    for change in changes {
+        if scope_at(reader, database, account, Some(change))?.0 != scope {
+            return Ok(Some(change));
+        }
+    }
+    Ok(None)
+}
+
+/// Every scope that an account had, each with the position at which it ended (the present one with the largest).
+///
+/// # Errors
+/// When the store fails.
+pub fn history(reader: &impl Read, database: DatabaseId, account: &str) -> StorageResult<Vec<(Scope, Position)>> {
+    let mut scopes = Vec::new();
+    let mut since = 0;
+    loop {
+        let (scope, _) = scope_at(reader, database, account, Some(since))?;
+        match end_of(reader, database, account, since)? {
+            Some(end) => {
+                scopes.push((scope, end));
+                since = end;
+            }
+            None => {
+                scopes.push((scope, Position::MAX));
+                return Ok(scopes);
+            }
+        }
+    }
+}
+
+/// Notes new settings at the position of their document, if they say something else about scopes.
+///
+/// # Errors
+/// When the store fails.
+pub fn note_settings(
+    batch: &mut Batch<'_>,
+    database: DatabaseId,
+    position: Position,
+    settings: &ScopeSettings,
+) -> StorageResult<()> {
+    let prefix = settings_key(database);
+    let known = newest::<ScopeSettings>(batch, &prefix, None)?;
+    if known.map(|(_, known)| known).unwrap_or_default() != *settings {
+        put(batch, &prefix, position, settings);
+    }
+    Ok(())
+}
+
+/// Notes a changed account in every scoped database, at a new position of each.
+///
+/// # Errors
+/// When the store fails.
+pub fn note_member(batch: &mut Batch<'_>, account: &str, before: &AccountRow, now: &AccountRow) -> StorageResult<()> {
+    let (before, now) = (member_of(before), member_of(now));
+    if before == now {
+        return Ok(());
+    }
+    let mut scoped = Vec::new();
+    batch.scan(Family::Databases, &Range::prefix(b""), &mut |_, row| {
+        let row = DATABASES.decode(row)?;
+        scoped.extend(row.scoped.then_some(row.id));
+        Ok(ControlFlow::Continue(()))
+    })?;
+    for database in scoped {
+        let prefix = member_key(database, account);
+        if newest::<Member>(batch, &prefix, None)?.is_none() {
+            put(batch, &prefix, 0, &before);
+        }
+        let mut counters = batch.get(&COUNTERS, &DatabaseKey(database))?.unwrap_or_default();
+        counters.position += 1;
+        batch.put(&COUNTERS, &DatabaseKey(database), &counters);
+        put(batch, &prefix, counters.position, &now);
+        let user = of_user(&format!("{USER_PREFIX}{account}"));
+        batch.announce(topic(database, &user), counters.position);
+        batch.announce(whole(database), counters.position);
+    }
+    Ok(())
+}
+
+/// The topic of everything that happens in a database.
+#[must_use]
+pub fn whole(database: DatabaseId) -> u64 {
+    u64::from(database) << 32
+}
+
+/// The topic of what happens under an anchor. Two anchors may share one: followers look for themselves.
+#[must_use]
+pub fn topic(database: DatabaseId, anchor: &Anchor) -> u64 {
+    let short = u32::from_be_bytes([anchor[0], anchor[1], anchor[2], anchor[3]]).max(1);
+    whole(database) | u64::from(short)
+}
+
+/// The device of a caller: its session, or for Basic one per account and epoch.
+///
+/// # Errors
+/// When the store fails.
+pub fn device_of(reader: &impl Read, caller: &Caller) -> StorageResult<[u8; 16]> {
+    if let Some(session) = &caller.session {
+        return Ok(short_hash("session", session));
+    }
+    let name = caller.name.as_deref().unwrap_or_default();
+    let epoch = reader.get(&ACCOUNTS, &name.to_owned())?.map_or(0, |row| row.epoch);
+    Ok(short_hash("basic", format!("{name}\0{epoch}").as_bytes()))
+}
+
+/// What a caller sees of a database.
+///
+/// # Errors
+/// When the store fails.
+pub fn view_of(reader: &impl Read, database: &Database, caller: &Caller) -> StorageResult<View> {
+    let sees_everything = caller.is_operator() || caller.roles.iter().any(|role| role == STEWARD);
+    if !database.row.scoped || sees_everything {
+        return Ok(View::Everything);
+    }
+    let account = caller.name.clone().unwrap_or_default();
+    let (scope, scope_position) = scope_at(reader, database.id(), &account, None)?;
+    let device = device_of(reader, caller)?;
+    Ok(View::Restricted(Box::new(Restricted { account, device, scope, scope_position })))
+}
