@@ -157,7 +157,9 @@ fn chain(link: Option<&Value>) -> Vec<String> {
 fn contact(body: &Map<String, Value>) -> ContactFacts {
     ContactFacts {
         parents: chain(body.get("parent")),
-        shortcode: text(body.get("patient_id")).or_else(|| text(body.get("place_id"))).filter(|code| is_subject_key(code)),
+        shortcode: text(body.get("patient_id"))
+            .or_else(|| text(body.get("place_id")))
+            .filter(|code| is_subject_key(code)),
         primary: chain(body.get("contact")).into_iter().next(),
     }
 }
@@ -179,7 +181,12 @@ fn record(body: &Map<String, Value>) -> RecordFacts {
         } else {
             None
         };
-        return RecordFacts { subject, author, needs_signoff: is_true(fields.get("needs_signoff")), ..RecordFacts::default() };
+        return RecordFacts {
+            subject,
+            author,
+            needs_signoff: is_true(fields.get("needs_signoff")),
+            ..RecordFacts::default()
+        };
     }
     let unregistered = |error: &Value| {
         matches!(error.get("code").and_then(Value::as_str), Some("registration_not_found" | "invalid_patient_id"))
@@ -236,7 +243,10 @@ mod tests {
             (r#""form":"v","place_id":"P","fields":{"patient_uuid":"u","patient_id":null}"#, Some("P")),
             (r#""form":"v","contact":{"_id":"a"},"fields":{"patient_uuid":"u"}"#, Some("u")),
             (r#""form":"v","contact":{"_id":"a"},"fields":{}"#, Some("a")),
-            (r#""form":"v","contact":{"_id":"a"},"patient_id":"x","errors":[{"code":"invalid_patient_id"}]"#, Some("a")),
+            (
+                r#""form":"v","contact":{"_id":"a"},"patient_id":"x","errors":[{"code":"invalid_patient_id"}]"#,
+                Some("a"),
+            ),
             (r#""form":"v","patient_id":"x","errors":[{"code":"invalid_patient_id"}]"#, Some("x")),
             (r#""form":"v","fields":{}"#, None),
             (r#""sms_message":{"m":1},"contact":{"_id":"a"}"#, Some("a")),

@@ -199,7 +199,10 @@ impl Scope {
             Way::Primary | Way::PrimaryRecord | Way::AuthorPrimary => self.primary,
             Way::Waiting => false,
         };
-        in_depth && by_way && self.places.contains(&entry.anchor) && (!entry.way.is_record() || self.is_own_or_shallow(entry.depth, filter))
+        in_depth
+            && by_way
+            && self.places.contains(&entry.anchor)
+            && (!entry.way.is_record() || self.is_own_or_shallow(entry.depth, filter))
     }
 
     fn is_own_or_shallow(&self, depth: u8, filter: &Filter) -> bool {
@@ -260,7 +263,8 @@ impl Scope {
         if !self.places.contains(&cursor.anchor) {
             return !record && (cursor.anchor == of_user(&self.user) || cursor.anchor == of_everybody());
         }
-        let by_way = cursor.way.is_shown() && (self.primary || !matches!(cursor.way, Way::Primary | Way::PrimaryRecord));
+        let by_way =
+            cursor.way.is_shown() && (self.primary || !matches!(cursor.way, Way::Primary | Way::PrimaryRecord));
         let shallow = !record || self.report_depth.is_none_or(|limit| cursor.depth <= limit);
         let own = cursor.only_author.is_some() && cursor.only_author == self.contact;
         by_way && self.depth.is_none_or(|depth| cursor.depth <= depth) && (shallow || own)

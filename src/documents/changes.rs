@@ -93,8 +93,7 @@ impl Changes {
         let (scope, since) = match view.restricted() {
             Some(restricted) => {
                 let (tokens, id) = (&database.tokens, database.id());
-                let opened =
-                    ScopedFeed::open(&snapshot, restricted.clone(), id, tokens, &options.since, end)?;
+                let opened = ScopedFeed::open(&snapshot, restricted.clone(), id, tokens, &options.since, end)?;
                 (Some(opened.0), opened.1)
             }
             None => match database.tokens.resolve(&options.since) {

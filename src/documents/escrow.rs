@@ -209,12 +209,7 @@ pub fn waiting_of(reader: &impl Read, database: DatabaseId, account: &str) -> St
 ///
 /// # Errors
 /// When the store fails.
-pub fn held_for(
-    reader: &impl Read,
-    database: DatabaseId,
-    id: &str,
-    device: &[u8; 16],
-) -> StorageResult<Vec<String>> {
+pub fn held_for(reader: &impl Read, database: DatabaseId, id: &str, device: &[u8; 16]) -> StorageResult<Vec<String>> {
     let mut held = Vec::new();
     for number in numbers(reader, &by_document(database, id))? {
         if let Some(row) = reader.get(&ESCROW, &EscrowKey(database, number))?

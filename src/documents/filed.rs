@@ -383,7 +383,8 @@ mod tests {
 
     #[test]
     fn rows_read_back() {
-        let filter = Filter { report: true, private: true, author: Some([3; 16]), subject: None, former_of: vec![[4; 16]] };
+        let filter =
+            Filter { report: true, private: true, author: Some([3; 16]), subject: None, former_of: vec![[4; 16]] };
         let entry = |left| Entry { anchor: [1; 16], way: Way::Record, depth: 3, joined: 7, left };
         let placement = Placement {
             entries: vec![entry(None), entry(Some(9))],

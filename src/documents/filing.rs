@@ -16,9 +16,7 @@ use super::filed::{FeedView, Filed, PLACEMENTS, feed_key, feed_prefix, subjects,
 use super::tables::{CHANGES, ChangeKey, ChangeRow, ChangeView, DOCUMENTS, DocumentKey, DocumentRow};
 use super::write::Writing;
 use crate::access::facts::{ContactFacts, Facts, RecordFacts, is_subject_key};
-use crate::access::placement::{
-    Anchor, Entry, Filter, Way, of_contact, of_everybody, of_key, of_unassigned, of_user,
-};
+use crate::access::placement::{Anchor, Entry, Filter, Way, of_contact, of_everybody, of_key, of_unassigned, of_user};
 use crate::storage::{Family, Range, Read, StorageError, StorageResult, Value};
 
 /// Places in a line; what is above belongs to nobody. Keeps a forged hierarchy from costing thousands of rows.
@@ -299,12 +297,7 @@ impl Writing<'_, '_> {
         Ok((wanted, filter))
     }
 
-    fn wanted_of_record(
-        &self,
-        record: &RecordFacts,
-        wanted: &mut Wanted,
-        filter: &mut Filter,
-    ) -> StorageResult<()> {
+    fn wanted_of_record(&self, record: &RecordFacts, wanted: &mut Wanted, filter: &mut Filter) -> StorageResult<()> {
         filter.report = record.report;
         filter.author = record.author.first().map(|author| of_contact(author));
         let Some(key) = &record.subject else {
@@ -489,11 +482,7 @@ impl Writing<'_, '_> {
         Ok(())
     }
 
-    fn scan_feed(
-        &self,
-        prefix: &[u8],
-        note: &mut dyn FnMut(Way, u8, &[u8]) -> StorageResult<()>,
-    ) -> StorageResult<()> {
+    fn scan_feed(&self, prefix: &[u8], note: &mut dyn FnMut(Way, u8, &[u8]) -> StorageResult<()>) -> StorageResult<()> {
         self.batch.scan(Family::Feed, &Range::prefix(prefix), &mut |key, row| {
             let (way, depth) = way_and_depth(key).ok_or(CORRUPT)?;
             note(way, depth, row)?;
@@ -515,8 +504,7 @@ impl Writing<'_, '_> {
             }
         }
         let (wanted, filter) = self.wanted(id, &new)?;
-        let present: Wanted =
-            old.placement.present().map(|entry| ((entry.anchor, entry.way), entry.depth)).collect();
+        let present: Wanted = old.placement.present().map(|entry| ((entry.anchor, entry.way), entry.depth)).collect();
         if present == wanted && filter == old.placement.filter {
             if new != old {
                 self.batch.put(&PLACEMENTS, &DocumentKey { database: self.id, id: id.to_owned() }, &new);
@@ -577,7 +565,8 @@ pub fn parents_below(writing: &Writing<'_, '_>, place: &str) -> StorageResult<Ve
         }
         let stored = writing.filed(parent)?.filter(|filed| filed.contact().is_some());
         if stored.is_none() {
-            parents.extend(contact.parents.iter().filter(|parent| !parents.contains(parent)).cloned().collect::<Vec<_>>());
+            parents
+                .extend(contact.parents.iter().filter(|parent| !parents.contains(parent)).cloned().collect::<Vec<_>>());
             break;
         }
         parents.push(parent.clone());

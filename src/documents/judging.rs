@@ -156,7 +156,8 @@ impl Writing<'_, '_> {
         let live = stored.as_ref().filter(|stored| !stored.deleted);
         let sees = |stored: &Filed| {
             let brought_since = || {
-                let since = |(device, at): (_, Position)| device == state.device && state.at.is_some_and(|pull| at > pull);
+                let since =
+                    |(device, at): (_, Position)| device == state.device && state.at.is_some_and(|pull| at > pull);
                 stored.placement.brought.is_some_and(since)
             };
             state.scope.sees(&stored.placement, state.at) || (state.at.is_some() && brought_since())
@@ -216,7 +217,9 @@ impl Writing<'_, '_> {
             Facts::Contact(contact) => {
                 super::filing::insert(&mut wanted, of_contact(id), Way::Contact, 0);
                 match contact.parents.first() {
-                    Some(parent) => self.line_then(state, at, parent, &contact.parents, 1, Way::Contact, &mut wanted)?,
+                    Some(parent) => {
+                        self.line_then(state, at, parent, &contact.parents, 1, Way::Contact, &mut wanted)?
+                    }
                     None => {}
                 }
                 if let Some(stored) = self.filed(id)? {
@@ -315,8 +318,7 @@ impl Writing<'_, '_> {
             _ => None,
         };
         let author = self.author.clone();
-        let refusal =
-            Refusal { account: &author.account, device: author.device, now: author.now, reason, waiting_for };
+        let refusal = Refusal { account: &author.account, device: author.device, now: author.now, reason, waiting_for };
         escrow::keep(self.batch, self.id, write, path, refusal)?;
         Ok(newest.clone())
     }
@@ -401,7 +403,12 @@ impl Writing<'_, '_> {
         if self.judge(&state, &write, &facts)?.is_some() {
             return Ok(false);
         }
-        let sender = Author { account: row.account.clone(), device: row.device, now: row.received, limits: self.author.limits.or(Some(Limits::default())) };
+        let sender = Author {
+            account: row.account.clone(),
+            device: row.device,
+            now: row.received,
+            limits: self.author.limits.or(Some(Limits::default())),
+        };
         self.admit(number, &row, Write { facts: Some(facts), ..write }, sender)?;
         Ok(true)
     }
@@ -411,8 +418,7 @@ impl Writing<'_, '_> {
     /// # Errors
     /// As [`Writing::write`].
     pub fn accept(&mut self, number: u64, row: &EscrowRow) -> DocumentResult<Revision> {
-        let sender =
-            Author { account: row.account.clone(), device: row.device, now: self.author.now, limits: None };
+        let sender = Author { account: row.account.clone(), device: row.device, now: self.author.now, limits: None };
         self.admit(number, row, row.write(), sender)
     }
 
@@ -451,13 +457,7 @@ impl Writing<'_, '_> {
     }
 
     /// Writes a revision out of escrow, in the name of an author.
-    fn admit(
-        &mut self,
-        number: u64,
-        row: &EscrowRow,
-        write: Write,
-        author: Author,
-    ) -> DocumentResult<Revision> {
+    fn admit(&mut self, number: u64, row: &EscrowRow, write: Write, author: Author) -> DocumentResult<Revision> {
         let author = std::mem::replace(&mut self.author, author);
         let written = self.write(write);
         self.author = author;

@@ -165,7 +165,11 @@ impl Listing {
             let before = |id: &&String| DocumentKey::bytes(database, id) < range.from;
             let mut chosen: Vec<Value> =
                 ids.iter().filter(|id| !before(id) && !behind(id)).map(|id| Value::from(id.as_str())).collect();
-            let passed = if self.options.descending { ids.iter().filter(behind).count() } else { ids.iter().filter(before).count() };
+            let passed = if self.options.descending {
+                ids.iter().filter(behind).count()
+            } else {
+                ids.iter().filter(before).count()
+            };
             if self.options.descending {
                 chosen.reverse();
             }

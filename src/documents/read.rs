@@ -11,9 +11,9 @@ use settle_protocol::revision_tree::Node;
 use settle_protocol::{Error, Revision};
 
 use super::error::DocumentResult;
-use super::output::Output;
 use super::escrow::held_for;
 use super::filed::{PLACEMENTS, placement_of};
+use super::output::Output;
 use super::provenance::{PROVENANCE, ProvenanceKey};
 use super::tables::{BODIES, Body, BodyKey, DOCUMENTS, DatabaseId, DocumentKey, DocumentRow};
 use crate::access::placement::Placement;

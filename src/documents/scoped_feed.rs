@@ -303,7 +303,9 @@ impl ScopedFeed {
     fn decide(&self, snapshot: &Snapshot<'_>, found: Found) -> StorageResult<Option<Row>> {
         let scope = &self.restricted.scope;
         let behind = matches!(self.step, Step::Lost(_));
-        if found.passes && !found.private && !behind
+        if found.passes
+            && !found.private
+            && !behind
             && let Ok(change) = found.row
         {
             return Ok(Visible::in_scope(found.cursor, scope, change).map(Row::Change));
@@ -323,7 +325,9 @@ impl ScopedFeed {
             Step::Gained(_) => false,
             Step::Normal => match found.row {
                 Err(_) => self.saw_before(snapshot, &placement, found.position)?,
-                Ok(_) => placement.past.iter().any(|(_, until)| *until > self.start) && scope.saw(&placement, found.position),
+                Ok(_) => {
+                    placement.past.iter().any(|(_, until)| *until > self.start) && scope.saw(&placement, found.position)
+                }
             },
         };
         Ok(lost.then_some(Row::Lost(id)))
@@ -394,4 +398,3 @@ pub(super) fn count_rows(
     }
     Ok(counted)
 }
-

@@ -425,8 +425,15 @@ impl<'b, 'a> Writing<'b, 'a> {
             (Some(at), None) => drop(attachments.remove(at)),
             (None, None) => return Err(Error::not_found("Document is missing attachment").into()),
         }
-        let write =
-            Write { id: id.to_owned(), mode: Mode::edit(base), deleted: false, body: body.text, attachments, user, facts: None };
+        let write = Write {
+            id: id.to_owned(),
+            mode: Mode::edit(base),
+            deleted: false,
+            body: body.text,
+            attachments,
+            user,
+            facts: None,
+        };
         self.submit(write)
     }
 

@@ -317,12 +317,17 @@ impl World {
             Request::new("PUT", &path(&id)).json(&Value::Object(document))
         };
         let answer = self.ask(at, request);
-        let refusal = if deleted && !self.state.sees(&user, &id) { 404 } else { 403 };
+        // What is stored out of scope answers as if it were absent: there is no revision to edit.
+        let refusals: &[u16] = match (self.state.sees(&user, &id), deleted) {
+            (true, _) => &[403],
+            (false, true) => &[404],
+            (false, false) => &[403, 409],
+        };
         let written = answer.status < 300;
         let fits = match verdict {
             Verdict::Accept => written,
-            Verdict::Refuse => answer.status == refusal,
-            Verdict::Drain | Verdict::Open => written || answer.status == 403 || answer.status == 404,
+            Verdict::Refuse => refusals.contains(&answer.status),
+            Verdict::Drain | Verdict::Open => written || matches!(answer.status, 403 | 404 | 409),
         };
         let what = if deleted { "DELETE" } else { "PUT" };
         let told = format!(

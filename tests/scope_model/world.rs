@@ -115,6 +115,9 @@ impl World {
         let roles = json!(["steward"]);
         self.put_user(STEWARD, json!({"name": STEWARD, "type": "user", "roles": roles, "password": PASSWORD}));
         self.steward = true;
+        for device in 0..self.devices.len() {
+            self.pull_all(device);
+        }
     }
 
     fn put_fresh(&mut self, id: &str, near: Option<&str>) {

@@ -68,7 +68,8 @@ pub(super) async fn listing(context: &mut Context, extent: Extent) -> Handled {
         options = options.with_body(&object_or_empty(context).await?)?;
     }
     let store = context.services.store.clone();
-    let listing = Listing::new(&store, context.database()?, extent, options, local::owner(&context.caller), context.view.clone());
+    let listing =
+        Listing::new(&store, context.database()?, extent, options, local::owner(&context.caller), context.view.clone());
     Ok(Answer::stream(200, Box::pin(pages(store, vec![listing], None))))
 }
 
@@ -80,7 +81,14 @@ pub(super) async fn listing_queries(context: &mut Context, extent: Extent) -> Ha
     let mut listings = Vec::new();
     for query in queries_of(&body)? {
         let options = ListingOptions::from_query(&context.request.query)?.with_body(query)?;
-        listings.push(Listing::new(&store, context.database()?, extent, options, local::owner(&context.caller), context.view.clone()));
+        listings.push(Listing::new(
+            &store,
+            context.database()?,
+            extent,
+            options,
+            local::owner(&context.caller),
+            context.view.clone(),
+        ));
     }
     Ok(Answer::stream(200, Box::pin(pages(store, listings, Some(())))))
 }
