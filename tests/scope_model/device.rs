@@ -154,6 +154,7 @@ impl World {
                 self.check_row(at, row);
                 self.devices[at].apply(row);
             }
+            self.note_page(at, rows.len(), &answer);
             let pending = answer["pending"].as_u64().unwrap_or(0);
             let short = limit.is_none_or(|limit| (rows.len() as u64) < limit);
             self.devices[at].token = match &answer["last_seq"] {
@@ -196,6 +197,31 @@ impl World {
         self.ask(at, Request::new("GET", &target)).expect(200).json()
     }
 
+    /// How a device got on with the feed.
+    fn note_page(&mut self, at: usize, rows: usize, answer: &Value) {
+        let device = &self.devices[at];
+        let (user, since) = (device.user.clone(), device.token.clone());
+        let told =
+            format!("device {at} since {since}: {rows} rows, {} pending, {}", answer["pending"], answer["last_seq"]);
+        self.note(&format!("@{user}"), told);
+    }
+
+    /// What the server says of a document when it is asked in other ways, for a failure message.
+    fn second_opinions(&self, at: usize, id: &str) -> String {
+        let status = self.ask(at, Request::new("GET", &path(id))).status;
+        let feed = self.ask(at, Request::new("GET", "/medic/_changes?lost=true")).expect(200).json();
+        let row = list(&feed["results"]).iter().find(|row| row["id"] == json!(id)).cloned();
+        let place = |place: String| {
+            let (status, sees) = (
+                self.ask(at, Request::new("GET", &path(&place))).status,
+                self.state.sees(&self.devices[at].user, &place),
+            );
+            format!("{place}: {status}, to be seen: {sees}")
+        };
+        let line: Vec<String> = self.state.line(id).into_iter().map(place).collect();
+        format!("read by id: {status}; from the beginning the feed has {row:?}; {line:?}")
+    }
+
     /// A row speaks the truth about this moment.
     fn check_row(&mut self, at: usize, row: &Value) {
         let (user, id) = (self.devices[at].user.clone(), string(&row["id"]));
@@ -221,13 +247,16 @@ impl World {
             let winner = self.state.live(id).map(|document| document.winner.as_str());
             let held = device.revision(id);
             if held != winner {
-                self.fail(Some(&user), id, &format!("device {at} ({user}) holds {held:?} of {winner:?} after a pull"));
+                let others = self.second_opinions(at, id);
+                let problem = format!("device {at} ({user}) holds {held:?} of {winner:?} after a pull; {others}");
+                self.fail(Some(&user), id, &problem);
             }
         }
         let extra = |id: &&String| !seen.contains(*id) && !device.waiting.contains_key(*id);
         let drop: BTreeSet<String> = device.held.keys().filter(extra).cloned().collect();
         if let Some(id) = drop.iter().find(|id| !device.held[*id].own) {
-            self.fail(Some(&user), id, &format!("device {at} ({user}) was not told that it lost this"));
+            let others = self.second_opinions(at, id);
+            self.fail(Some(&user), id, &format!("device {at} ({user}) was not told that it lost this; {others}"));
         }
         if !drop.is_empty() || self.chance.percent(20) {
             self.reconcile(at, &drop);

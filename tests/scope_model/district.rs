@@ -84,21 +84,28 @@ fn some_reference(state: &State, chance: &mut Chance, id: &str) -> Value {
     }
 }
 
-/// A parent for a contact: a stored place above the fifth level mostly, otherwise one that is not stored, or a loop.
-fn some_parent(state: &State, chance: &mut Chance, near: Option<&str>) -> Option<Value> {
+/// A parent for a contact: a stored place above the fifth level mostly, otherwise one that is not stored; seldom a loop.
+fn some_parent(state: &State, chance: &mut Chance, id: &str, near: Option<&str>) -> Option<Value> {
+    let loops = chance.percent(2);
     match chance.below(40) {
         0 => None,
         1 => {
-            let place = place_id(chance);
+            let place =
+                Some(place_id(chance)).filter(|place| loops || !state.line(place).iter().any(|above| above == id))?;
             Some(some_reference(state, chance, &place))
         }
         2 => {
-            let above = stored_place(state, chance).map(|place| with_lineage(state, &place));
+            let above =
+                stored_place(state, chance).filter(|place| loops || !state.line(place).iter().any(|above| above == id));
+            let above = above.map(|place| with_lineage(state, &place));
             Some(json!({"_id": format!("gone-{}", chance.below(3)), "parent": above}))
         }
         _ => {
             let near = near.map(str::to_owned).filter(|_| chance.percent(75));
             let place = near.or_else(|| stored_place(state, chance)).filter(|place| state.line(place).len() < 5)?;
+            if !loops && state.line(&place).iter().any(|above| above == id) {
+                return None;
+            }
             Some(some_reference(state, chance, &place))
         }
     }
@@ -120,8 +127,8 @@ fn some_key(chance: &mut Chance) -> Value {
     }
 }
 
-fn place(state: &State, chance: &mut Chance, near: Option<&str>) -> Body {
-    let parent = some_parent(state, chance, near);
+fn place(state: &State, chance: &mut Chance, id: &str, near: Option<&str>) -> Body {
+    let parent = some_parent(state, chance, id, near);
     let above = parent.as_ref().and_then(|parent| super::oracle::reference(Some(parent)));
     let level = above.map_or(0, |above| state.line(&above).len());
     let mut body = if chance.percent(50) {
@@ -140,12 +147,12 @@ fn place(state: &State, chance: &mut Chance, near: Option<&str>) -> Body {
     body
 }
 
-fn person(state: &State, chance: &mut Chance, near: Option<&str>) -> Body {
+fn person(state: &State, chance: &mut Chance, id: &str, near: Option<&str>) -> Body {
     let mut body = match chance.percent(80) {
         true => object(json!({"type": "person"})),
         false => object(json!({"type": "contact", "contact_type": "patient"})),
     };
-    body.extend(some_parent(state, chance, near).map(|parent| ("parent".to_owned(), parent)));
+    body.extend(some_parent(state, chance, id, near).map(|parent| ("parent".to_owned(), parent)));
     if chance.percent(65) {
         body.insert("patient_id".to_owned(), some_code(chance));
     }
@@ -209,8 +216,8 @@ fn message(state: &State, chance: &mut Chance, writer: Option<&str>) -> Body {
 /// A document for this id. `near`: a place that its writer knows; `writer`: the writer's person.
 pub(super) fn document(state: &State, chance: &mut Chance, id: &str, near: Option<&str>, writer: Option<&str>) -> Body {
     match id.split(['-', '~', ':']).next() {
-        Some("pl") => place(state, chance, near),
-        Some("per") => person(state, chance, near),
+        Some("pl") => place(state, chance, id, near),
+        Some("per") => person(state, chance, id, near),
         Some("rep") => {
             // A message stays a message and a report a report, whoever writes it.
             let number: u64 = id[4..].parse().unwrap_or(0);

@@ -67,7 +67,9 @@ impl World {
         let waiting = self.waiting.values().find(|waiting| waiting.draft.id == id && waiting.device == at);
         let body = body.or_else(|| waiting.map(|waiting| waiting.draft.body.clone()))?;
         if self.chance.percent(16) {
-            let body = if self.chance.percent(50) { body } else { Body::new() };
+            // A tombstone with a body and no version before it: the rule does not say whether that was a contact once.
+            let whole = self.chance.percent(50) && self.state.live(&id).is_some();
+            let body = if whole { body } else { Body::new() };
             return Some(Draft { path: self.on_top(below, 1), id, deleted: true, body });
         }
         let near = self.place_near(&user);

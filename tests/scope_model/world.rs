@@ -270,7 +270,7 @@ impl World {
         }
     }
 
-    /// Remembers what happened to a document; `""` is everything else.
+    /// Remembers what happened to a document; `""` is everything else, and `"@user"` what devices of a user did.
     pub(super) fn note(&mut self, id: &str, what: String) {
         let notes = self.history.entry(id.to_owned()).or_default();
         notes.push_back(format!("step {}: {what}", self.steps));
@@ -286,16 +286,20 @@ impl World {
             let notes = self.history.get(id).into_iter().flatten();
             notes.map(String::as_str).collect::<Vec<_>>().join("\n  ")
         };
+        let above = self.state.line(id).into_iter().skip(1);
+        let above = above.map(|place| format!("{place}:\n  {}", history(&place).replace("\n", "\n  ")));
+        let above = above.collect::<Vec<_>>().join("\n  ");
         let reasons = user.map(|user| self.state.reasons(user, id)).unwrap_or_default();
         let opinion = user.is_some_and(|user| self.state.sees(user, id));
         let settings = self.state.live("settings").and_then(|settings| settings.face.as_ref());
         panic!(
             "{problem}\nSETTLE_SEED={} step {} user {user:?} document {id:?}\nthe oracle: sees it: {opinion}\n{reasons}\n\
-             settings: {}\nhistory of {id:?}:\n  {}\nhistory of everything else:\n  {}\n",
+             settings: {}\nhistory of {id:?}:\n  {}\nabove it:\n  {above}\nhistory of the user's devices:\n  {}\nhistory of everything else:\n  {}\n",
             self.seed,
             self.steps,
             json!(settings.map(|face| &face.body)),
             history(id),
+            history(&format!("@{}", user.unwrap_or_default())),
             history(""),
         );
     }
