@@ -221,7 +221,7 @@ pub(super) fn document(state: &State, chance: &mut Chance, id: &str, near: Optio
         Some("rep") => {
             // A message stays a message and a report a report, whoever writes it.
             let number: u64 = id[4..].parse().unwrap_or(0);
-            if number % 6 == 0 { message(state, chance, writer) } else { report(state, chance, writer) }
+            if number.is_multiple_of(6) { message(state, chance, writer) } else { report(state, chance, writer) }
         }
         Some("task") => {
             let owner = id.split('~').nth(1).expect("a user").to_owned();

@@ -218,6 +218,9 @@ impl State {
             let (line, range) = (self.line(&contact), viewer.range(&contact));
             let code = self.contact(&contact).and_then(|face| face.code.clone());
             let holder = code.as_deref().and_then(|code| self.meant(code));
+            let named = self.contacts().filter(|(_, face, _)| face.primary.as_deref() == Some(&contact));
+            let named: Vec<_> = named.map(|(place, face, deleted)| (place, face.naming, deleted)).collect();
+            lines.push(format!("{contact} is named by (deleted) {named:?}"));
             let deleted = self.live(&contact).is_none();
             lines.push(format!(
                 "{contact}: line {line:?}, range {range:?}, code {code:?} means {holder:?}, deleted {deleted}"
