@@ -17,6 +17,8 @@ struct Held {
     revision: String,
     /// The device has it from a push of its own and was never able to see it since.
     own: bool,
+    /// It was in escrow, and an overseer decided about it: nobody says how the device hears of that.
+    settled: bool,
 }
 
 /// One login session and its copy of the database.
@@ -67,7 +69,7 @@ impl Device {
         };
         let own = held.is_none_or(|held| held.own);
         match revision.map(str::to_owned) {
-            Some(revision) => drop(self.held.insert(id.to_owned(), Held { revision, own })),
+            Some(revision) => drop(self.held.insert(id.to_owned(), Held { revision, own, settled: false })),
             None => drop(self.held.remove(id)),
         }
     }
@@ -76,7 +78,7 @@ impl Device {
     pub(super) fn refused(&mut self, id: &str, revision: &str, deleted: bool) {
         self.waiting.entry(id.to_owned()).or_default().insert(revision.to_owned());
         if !deleted && !self.held.contains_key(id) {
-            self.held.insert(id.to_owned(), Held { revision: revision.to_owned(), own: true });
+            self.held.insert(id.to_owned(), Held { revision: revision.to_owned(), own: true, settled: false });
         }
     }
 
@@ -87,6 +89,14 @@ impl Device {
             if revisions.is_empty() {
                 self.waiting.remove(id);
             }
+        }
+    }
+
+    /// An overseer accepted or discarded what the device pushed.
+    pub(super) fn settled(&mut self, id: &str, revision: &str) {
+        self.resolved(id, revision);
+        if let Some(held) = self.held.get_mut(id).filter(|held| held.own) {
+            held.settled = true;
         }
     }
 
@@ -108,7 +118,7 @@ impl Device {
             return;
         }
         let revision = string(&row["changes"][0]["rev"]);
-        self.held.insert(id, Held { revision, own: false });
+        self.held.insert(id, Held { revision, own: false, settled: false });
     }
 }
 
@@ -272,16 +282,13 @@ impl World {
         let request = Request::new("POST", "/medic/_reconcile").json(&json!({"ids": self.devices[at].ids()}));
         let answer = self.ask(at, request).expect(200).json();
         let drop: BTreeSet<String> = list(&answer["drop"]).iter().map(string).collect();
-        // Copies that were never stored: their escrow was discarded, and nobody says how the device hears of that.
-        let never_stored = |id: &&String| {
-            expected.contains(*id) && !self.devices[at].revision(id).is_some_and(|held| self.state.knows(id, held))
-        };
-        let never_stored: BTreeSet<String> = expected.iter().filter(never_stored).cloned().collect();
-        if let Some(id) = drop.symmetric_difference(expected).find(|id| !never_stored.contains(*id)) {
+        let settled = |id: &&String| self.devices[at].held.get(*id).is_some_and(|held| held.settled);
+        let settled: BTreeSet<String> = expected.iter().filter(settled).cloned().collect();
+        if let Some(id) = drop.symmetric_difference(expected).find(|id| !settled.contains(*id)) {
             let (named, due) = (drop.contains(id), expected.contains(id));
             self.fail(Some(&user), id, &format!("_reconcile of device {at} ({user}) names it: {named}, should: {due}"));
         }
-        for id in drop.into_iter().chain(never_stored) {
+        for id in drop.into_iter().chain(settled) {
             self.note(&id, format!("device {at} ({user}) dropped it"));
             self.devices[at].held.remove(&id);
         }

@@ -149,7 +149,7 @@ impl World {
         self.note(&draft.id, format!("{} was accepted from escrow as {revision}", draft.revision()));
         self.state.tick();
         self.state.store(&draft.id, &history, draft.deleted, &draft.body, Naming::Unclear);
-        self.devices[device].resolved(&draft.id, draft.revision());
+        self.devices[device].settled(&draft.id, draft.revision());
         self.changed();
     }
 
@@ -158,7 +158,7 @@ impl World {
         client.post(&format!("/medic/_escrow/{number}/discard"), &json!({})).expect(200);
         let Waiting { draft, device, .. } = self.waiting.remove(&number).expect("it was waiting");
         self.note(&draft.id, format!("{} of device {device} was discarded", draft.revision()));
-        self.devices[device].resolved(&draft.id, draft.revision());
+        self.devices[device].settled(&draft.id, draft.revision());
         self.changed();
     }
 }
