@@ -12,5 +12,6 @@ mod laws;
 mod recordings;
 mod refusals;
 mod scope;
+mod scope_model;
 mod shared_attachments;
 mod support;

@@ -43,10 +43,10 @@ pub fn of_unassigned() -> Anchor {
     short_hash("*", b"unassigned")
 }
 
-/// Where what names a contact by this key is found again, when the key's meaning changes.
+/// Where what names a contact by this key is found again, when the key's meaning changes: for an id, its own anchor.
 #[must_use]
 pub fn of_key(key: &str) -> Anchor {
-    short_hash("k", key.as_bytes())
+    of_contact(key)
 }
 
 /// In which way a document is filed under an anchor.
@@ -65,21 +65,12 @@ pub enum Way {
     PrimaryRecord = b'q',
     /// A record about a contact in the line below the anchor.
     Record = b'r',
-    /// Named by a key that may come to mean something else: not shown.
-    Waiting = b'w',
 }
 
 impl Way {
     /// Every way.
-    pub const ALL: [Self; 7] = [
-        Self::Author,
-        Self::AuthorPrimary,
-        Self::Contact,
-        Self::Primary,
-        Self::PrimaryRecord,
-        Self::Record,
-        Self::Waiting,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Author, Self::AuthorPrimary, Self::Contact, Self::Primary, Self::PrimaryRecord, Self::Record];
 
     /// From the byte in a key.
     #[must_use]
@@ -90,7 +81,7 @@ impl Way {
     /// Whether feeds show documents filed in this way.
     #[must_use]
     pub fn is_shown(self) -> bool {
-        !matches!(self, Self::Author | Self::AuthorPrimary | Self::Waiting)
+        !matches!(self, Self::Author | Self::AuthorPrimary)
     }
 
     /// The way of a record whose subject is filed in this way.

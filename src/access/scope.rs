@@ -197,7 +197,6 @@ impl Scope {
         let by_way = match entry.way {
             Way::Contact | Way::Record | Way::Author => true,
             Way::Primary | Way::PrimaryRecord | Way::AuthorPrimary => self.primary,
-            Way::Waiting => false,
         };
         in_depth
             && by_way

@@ -193,6 +193,9 @@ fn numbers(reader: &impl Read, prefix: &[u8]) -> StorageResult<Vec<u64>> {
 /// # Errors
 /// When the store fails.
 pub fn waiting_for(reader: &impl Read, database: DatabaseId, key: &str) -> StorageResult<Vec<u64>> {
+    if live(reader, database)? == 0 {
+        return Ok(Vec::new());
+    }
     numbers(reader, &by_subject(database, key))
 }
 
@@ -201,6 +204,9 @@ pub fn waiting_for(reader: &impl Read, database: DatabaseId, key: &str) -> Stora
 /// # Errors
 /// When the store fails.
 pub fn waiting_of(reader: &impl Read, database: DatabaseId, account: &str) -> StorageResult<Vec<u64>> {
+    if live(reader, database)? == 0 {
+        return Ok(Vec::new());
+    }
     numbers(reader, &by_account(database, account))
 }
 
@@ -210,6 +216,9 @@ pub fn waiting_of(reader: &impl Read, database: DatabaseId, account: &str) -> St
 /// When the store fails.
 pub fn held_for(reader: &impl Read, database: DatabaseId, id: &str, device: &[u8; 16]) -> StorageResult<Vec<String>> {
     let mut held = Vec::new();
+    if live(reader, database)? == 0 {
+        return Ok(held);
+    }
     for number in numbers(reader, &by_document(database, id))? {
         if let Some(row) = reader.get(&ESCROW, &EscrowKey(database, number))?
             && row.device == *device
@@ -327,7 +336,42 @@ pub fn was_held_for(reader: &impl Read, database: DatabaseId, id: &str, device: 
     Ok(reader.get_bytes(Family::Escrow, &was_here(database, id, device))?.is_some())
 }
 
+fn live_key(database: DatabaseId) -> Vec<u8> {
+    [&database.to_be_bytes()[..], b"l"].concat()
+}
+
+/// How many revisions are in escrow.
+///
+/// # Errors
+/// When the store fails.
+pub fn live(reader: &impl Read, database: DatabaseId) -> StorageResult<u64> {
+    let stored = reader.get_bytes(Family::Escrow, &live_key(database))?;
+    Ok(stored.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes))
+}
+
+/// Takes a revision out of escrow that is stored now, whoever brought it.
+///
+/// # Errors
+/// When the store fails.
+pub fn settle(batch: &mut Batch<'_>, database: DatabaseId, id: &str, revision: &Revision) -> StorageResult<()> {
+    if live(batch, database)? == 0 {
+        return Ok(());
+    }
+    let revision = revision.to_string();
+    for number in numbers(batch, &by_document(database, id))? {
+        if let Some(row) = batch.get(&ESCROW, &EscrowKey(database, number))?
+            && row.revision() == revision
+        {
+            remove(batch, database, number, &row)?;
+        }
+    }
+    Ok(())
+}
+
 fn count(batch: &mut Batch<'_>, database: DatabaseId, row: &EscrowRow, more: bool) -> StorageResult<()> {
+    let live = live(batch, database)?;
+    let live = if more { live + 1 } else { live.saturating_sub(1) };
+    batch.put_bytes(Family::Escrow, live_key(database), live.to_be_bytes().to_vec());
     let key = DeviceKey(database, row.device);
     let mut device = batch.get(&DEVICES, &key)?.unwrap_or_default();
     device.account.clone_from(&row.account);

@@ -6,10 +6,13 @@ use settle_protocol::sequence::Position;
 use super::tables::{DatabaseId, read_revision, versioned, write_revision};
 use crate::access::facts::{ContactFacts, Facts, RecordFacts};
 use crate::access::placement::{Anchor, Entry, Filter, Placement, Way};
-use crate::storage::{Decoder, Encode, Family, Table, Value};
+use crate::storage::{Decoder, Encode, Family, Key, Table, Value};
 
 /// database, document id → where it is filed
 pub const PLACEMENTS: Table<super::tables::DocumentKey, Filed> = Table::new(Family::Placements);
+
+/// database, kind, anchor → ids
+pub const SUBJECTS: Table<SubjectKey, Texts> = Table::new(Family::Subjects);
 
 const VERSION: u8 = 1;
 
@@ -22,8 +25,8 @@ pub struct Filed {
     pub deleted: bool,
     /// Of a contact: itself, its parent, the parent's parent …
     pub line: Vec<Anchor>,
-    /// Of a contact with a shortcode: since when it claims it.
-    pub claimed: Position,
+    /// The key it names somebody by, unless that is the id of a stored contact.
+    pub key: Option<String>,
     /// Of a place: the primary contact that counts (S9, S16).
     pub names: Option<String>,
     /// Of a contact: the places that name it.
@@ -215,11 +218,11 @@ impl Value for Filed {
         out.push(VERSION);
         write_placement(out, &self.placement);
         write_facts(out, &self.facts, self.deleted);
+        write_optional(out, self.key.as_deref());
         if self.contact().is_none() {
             return;
         }
         write_anchors(out, &self.line);
-        out.varint(self.claimed);
         write_optional(out, self.names.as_deref());
         write_texts(out, &self.primary_of);
         write_anchors(out, &self.former_of);
@@ -237,10 +240,10 @@ impl Value for Filed {
         let mut from = versioned(bytes)?;
         let placement = read_placement(&mut from)?;
         let (facts, deleted) = read_facts(&mut from)?;
-        let mut filed = Self { facts, deleted, placement, ..Self::default() };
+        let key = read_optional(&mut from)?;
+        let mut filed = Self { facts, deleted, placement, key, ..Self::default() };
         if filed.contact().is_some() {
             filed.line = read_anchors(&mut from)?;
-            filed.claimed = from.varint()?;
             filed.names = read_optional(&mut from)?;
             filed.primary_of = read_texts(&mut from)?;
             filed.former_of = read_anchors(&mut from)?;
@@ -346,33 +349,68 @@ impl<'a> FeedView<'a> {
     }
 }
 
-/// Keys of the family `subjects`.
-pub mod subjects {
-    use super::{Anchor, DatabaseId, Position};
-    use crate::access::placement::of_key;
+/// Key of a row of the family `subjects`.
+#[derive(Debug, Clone)]
+pub struct SubjectKey(Vec<u8>);
 
-    /// Who claims a shortcode: in the order of claims.
-    #[must_use]
-    pub fn claims(database: DatabaseId, code: &str) -> Vec<u8> {
-        [&database.to_be_bytes()[..], b"a", &of_key(code)].concat()
+impl Key for SubjectKey {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.0);
+    }
+}
+
+/// A list of ids.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Texts(pub Vec<String>);
+
+impl Value for Texts {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(VERSION);
+        write_texts(out, &self.0);
     }
 
-    /// One claim.
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        read_texts(&mut versioned(bytes)?).map(Self)
+    }
+}
+
+/// Keys of the family `subjects`.
+pub mod subjects {
+    use super::{Anchor, DatabaseId, SubjectKey};
+    use crate::access::placement::of_key;
+
+    fn key(database: DatabaseId, kind: u8, anchor: &Anchor) -> Vec<u8> {
+        let mut key = Vec::with_capacity(64);
+        key.extend_from_slice(&database.to_be_bytes());
+        key.push(kind);
+        key.extend_from_slice(anchor);
+        key
+    }
+
+    /// Who claims a shortcode, in the order of claims.
     #[must_use]
-    pub fn claim(database: DatabaseId, code: &str, since: Position) -> Vec<u8> {
-        [claims(database, code).as_slice(), &since.to_be_bytes()].concat()
+    pub fn claims(database: DatabaseId, code: &str) -> SubjectKey {
+        SubjectKey(key(database, b'a', &of_key(code)))
     }
 
     /// Places that name a contact.
     #[must_use]
-    pub fn naming(database: DatabaseId, contact: &Anchor) -> Vec<u8> {
-        [&database.to_be_bytes()[..], b"p", contact].concat()
+    pub fn naming(database: DatabaseId, contact: &Anchor) -> SubjectKey {
+        SubjectKey(key(database, b'p', contact))
     }
 
-    /// One place that names a contact.
+    /// A document that names somebody by a key; with an empty id, the beginning of all of them.
     #[must_use]
-    pub fn named_by(database: DatabaseId, contact: &Anchor, place: &str) -> Vec<u8> {
-        [naming(database, contact).as_slice(), place.as_bytes()].concat()
+    pub fn waiting(database: DatabaseId, named: &Anchor, id: &str) -> Vec<u8> {
+        let mut key = key(database, b'w', named);
+        key.extend_from_slice(id.as_bytes());
+        key
+    }
+
+    /// Something names this key, or embeds this contact while it is not stored.
+    #[must_use]
+    pub fn expected(database: DatabaseId, named: &Anchor) -> Vec<u8> {
+        key(database, b'x', named)
     }
 }
 

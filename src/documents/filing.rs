@@ -5,14 +5,17 @@
 //! shortcode, its role as primary contact, its life), these are filed again in the same batch, each at a new position.
 //!
 //! Everything that depends on a contact through its line has a row under the contact's anchor, so finding the dependents
-//! is a scan of the feed and needs no second index.
+//! is a scan of the feed and needs no second index. Only what names somebody by a shortcode, or names nobody who is stored,
+//! is noted in the family `subjects`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use settle_protocol::sequence::Position;
 
-use super::filed::{FeedView, Filed, PLACEMENTS, feed_key, feed_prefix, subjects, way_and_depth};
+use super::filed::{
+    FeedView, Filed, PLACEMENTS, SUBJECTS, SubjectKey, Texts, feed_key, feed_prefix, subjects, way_and_depth,
+};
 use super::tables::{CHANGES, ChangeKey, ChangeRow, ChangeView, DOCUMENTS, DocumentKey, DocumentRow};
 use super::write::Writing;
 use crate::access::facts::{ContactFacts, Facts, RecordFacts, is_subject_key};
@@ -29,6 +32,19 @@ const CORRUPT: StorageError = StorageError::Corrupt { table: "feed", problem: "m
 /// Entries of a document to be, by anchor and way: the smallest depth counts.
 pub(super) type Wanted = BTreeMap<(Anchor, Way), u8>;
 
+/// Where a document is to be filed.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    /// Anchors, ways, depths.
+    pub(super) wanted: Wanted,
+    /// What else decides.
+    pub(super) filter: Filter,
+    /// The key it names somebody by, unless that is the id of a stored contact.
+    key: Option<String>,
+    /// Contacts on its lines that are not stored.
+    absent: Vec<String>,
+}
+
 /// What a change of a contact means for others.
 #[derive(Debug, Default)]
 struct Consequences {
@@ -38,6 +54,8 @@ struct Consequences {
     subjects: BTreeSet<Anchor>,
     /// Keys whose meaning may have changed.
     keys: BTreeSet<Anchor>,
+    /// The contact was not stored before.
+    fresh: bool,
 }
 
 impl Writing<'_, '_> {
@@ -118,12 +136,12 @@ impl Writing<'_, '_> {
         before: Option<Position>,
         change: Option<&[u8]>,
     ) -> StorageResult<()> {
-        let position = self.counters.position;
         let old = old.unwrap_or_default();
         let mut then = Consequences::default();
-        self.update_contact(id, &old, &mut new, position, &mut then)?;
-        let (wanted, filter) = self.wanted(id, &new)?;
-        self.write_rows(id, &old, &mut new, &wanted, filter, before, change);
+        self.update_contact(id, &old, &mut new, &mut then)?;
+        let places = self.places(&new)?;
+        self.expect(id, &old, &mut new, &places)?;
+        self.write_rows(id, &old, &mut new, places, before, change);
         let key = DocumentKey { database: self.id, id: id.to_owned() };
         match change {
             Some(_) => self.batch.put(&PLACEMENTS, &key, &new),
@@ -138,7 +156,6 @@ impl Writing<'_, '_> {
         id: &str,
         old: &Filed,
         new: &mut Filed,
-        position: Position,
         then: &mut Consequences,
     ) -> StorageResult<()> {
         let anchor = of_contact(id);
@@ -152,6 +169,7 @@ impl Writing<'_, '_> {
         };
         if was != is {
             then.keys.insert(of_key(id));
+            then.fresh = is;
             new.primary_of = if is { self.places_naming(&anchor)? } else { Vec::new() };
         }
         if old.line != new.line {
@@ -165,13 +183,11 @@ impl Writing<'_, '_> {
         let (code_before, code_now) = (code(old), code(new));
         if code_before != code_now {
             if let Some(code) = code_before {
-                self.batch.delete_bytes(Family::Subjects, subjects::claim(self.id, &code, old.claimed));
+                self.change_claims(&code, |claims| claims.retain(|claim| claim != id))?;
                 then.keys.insert(of_key(&code));
             }
             if let Some(code) = code_now {
-                new.claimed = position;
-                let key = subjects::claim(self.id, &code, position);
-                self.batch.put_bytes(Family::Subjects, key, id.as_bytes().to_vec());
+                self.change_claims(&code, |claims| claims.push(id.to_owned()))?;
                 then.keys.insert(of_key(&code));
             }
         }
@@ -196,11 +212,13 @@ impl Writing<'_, '_> {
         for (contact, named) in [(before, false), (now, true)] {
             let Some(contact) = contact else { continue };
             let subject = of_contact(contact);
-            let index = subjects::named_by(self.id, &subject, place);
-            match named {
-                true => self.batch.put_bytes(Family::Subjects, index, Vec::new()),
-                false => self.batch.delete_bytes(Family::Subjects, index),
+            let key = subjects::naming(self.id, &subject);
+            let mut places = self.batch.get(&SUBJECTS, &key)?.unwrap_or_default();
+            places.0.retain(|known| known != place);
+            if named {
+                places.0.push(place.to_owned());
             }
+            self.put_texts(key, places);
             if contact == place {
                 continue; // a place that names itself is in range already
             }
@@ -219,13 +237,53 @@ impl Writing<'_, '_> {
     }
 
     pub(super) fn places_naming(&self, contact: &Anchor) -> StorageResult<Vec<String>> {
-        let prefix = subjects::naming(self.id, contact);
-        let mut places = Vec::new();
-        self.batch.scan(Family::Subjects, &Range::prefix(&prefix), &mut |key, _| {
-            places.push(String::from_utf8_lossy(key.get(prefix.len()..).unwrap_or_default()).into_owned());
-            Ok(ControlFlow::Continue(()))
-        })?;
-        Ok(places)
+        Ok(self.batch.get(&SUBJECTS, &subjects::naming(self.id, contact))?.unwrap_or_default().0)
+    }
+
+    fn change_claims(&mut self, code: &str, change: impl FnOnce(&mut Vec<String>)) -> StorageResult<()> {
+        let key = subjects::claims(self.id, code);
+        let mut claims = self.batch.get(&SUBJECTS, &key)?.unwrap_or_default();
+        change(&mut claims.0);
+        self.put_texts(key, claims);
+        Ok(())
+    }
+
+    fn put_texts(&mut self, key: SubjectKey, texts: Texts) {
+        match texts.0.is_empty() {
+            true => self.batch.delete(&SUBJECTS, &key),
+            false => self.batch.put(&SUBJECTS, &key, &texts),
+        }
+    }
+
+    /// Notes by which key a document names somebody, and which contacts on its lines are not stored: whoever comes to be
+    /// meant by one of these finds it.
+    fn expect(&mut self, id: &str, old: &Filed, new: &mut Filed, places: &Places) -> StorageResult<()> {
+        new.key.clone_from(&places.key);
+        if old.key != new.key {
+            if let Some(key) = &old.key {
+                self.batch.delete_bytes(Family::Subjects, subjects::waiting(self.id, &of_key(key), id));
+            }
+            if let Some(key) = &new.key {
+                self.batch.put_bytes(Family::Subjects, subjects::waiting(self.id, &of_key(key), id), Vec::new());
+                self.mark_expected(key)?;
+            }
+        }
+        for absent in &places.absent {
+            self.mark_expected(absent)?;
+        }
+        Ok(())
+    }
+
+    fn mark_expected(&mut self, key: &str) -> StorageResult<()> {
+        let mark = subjects::expected(self.id, &of_key(key));
+        if self.batch.get_bytes(Family::Subjects, &mark)?.is_none() {
+            self.batch.put_bytes(Family::Subjects, mark, Vec::new());
+        }
+        Ok(())
+    }
+
+    fn is_expected(&self, key: &Anchor) -> StorageResult<bool> {
+        Ok(self.batch.get_bytes(Family::Subjects, &subjects::expected(self.id, key))?.is_some())
     }
 
     /// A contact and its ancestors: through stored parents; what a document embeds counts from the first ancestor that is
@@ -259,33 +317,30 @@ impl Writing<'_, '_> {
         if let Some(filed) = self.filed(key)?.filter(|filed| filed.contact().is_some()) {
             return Ok(Some((key.to_owned(), filed)));
         }
-        let mut holder = None;
-        self.batch.scan(Family::Subjects, &Range::prefix(&subjects::claims(self.id, key)), &mut |_, id| {
-            holder = Some(String::from_utf8_lossy(id).into_owned());
-            Ok(ControlFlow::Break(()))
-        })?;
-        let Some(holder) = holder else { return Ok(None) };
+        let claims = self.batch.get(&SUBJECTS, &subjects::claims(self.id, key))?.unwrap_or_default();
+        let Some(holder) = claims.0.into_iter().next() else { return Ok(None) };
         Ok(self.filed(&holder)?.map(|filed| (holder, filed)))
     }
 
     /// Where a document is to be filed.
-    pub(super) fn wanted(&self, id: &str, filed: &Filed) -> StorageResult<(Wanted, Filter)> {
-        let mut wanted = Wanted::new();
-        let mut filter = Filter::default();
+    pub(super) fn places(&self, filed: &Filed) -> StorageResult<Places> {
+        let mut places = Places::default();
+        let wanted = &mut places.wanted;
         match &filed.facts {
-            Facts::Contact(_) => {
-                let below = [(Way::Contact, Way::Primary)];
-                self.below(&mut wanted, filed, &below)?;
+            Facts::Contact(contact) => {
+                self.below(wanted, filed, (Way::Contact, Way::Primary))?;
+                if let Some(parent) = contact.parents.first()
+                    && !self.is_contact(parent)?
+                {
+                    places.absent.clone_from(&contact.parents);
+                }
             }
-            Facts::Record(record) => self.wanted_of_record(record, &mut wanted, &mut filter)?,
+            Facts::Record(record) => self.places_of_record(record, &mut places)?,
             Facts::Target(owner) => {
                 let meant = self.meant_by(owner)?;
-                if meant.as_ref().is_none_or(|(contact, _)| contact != owner) {
-                    wanted.insert((of_key(owner), Way::Waiting), 0);
-                }
+                places.key = Some(owner.clone()).filter(|_| meant.as_ref().is_none_or(|(contact, _)| contact != owner));
                 if let Some((_, contact)) = meant {
-                    let ways = [(Way::Contact, Way::Primary)];
-                    self.below(&mut wanted, &alive_or_plain(contact), &ways)?;
+                    self.below(wanted, &alive_or_plain(contact), (Way::Contact, Way::Primary))?;
                 }
             }
             Facts::Task(user) => drop(wanted.insert((of_user(user), Way::Contact), 0)),
@@ -293,91 +348,116 @@ impl Writing<'_, '_> {
             Facts::Everybody => drop(wanted.insert((of_everybody(), Way::Contact), 0)),
             Facts::Nobody => {}
         }
-        debug_assert!(wanted.len() < 4096, "{id} is filed under too many anchors");
-        Ok((wanted, filter))
+        Ok(places)
     }
 
-    fn wanted_of_record(&self, record: &RecordFacts, wanted: &mut Wanted, filter: &mut Filter) -> StorageResult<()> {
-        filter.report = record.report;
-        filter.author = record.author.first().map(|author| of_contact(author));
+    fn is_contact(&self, id: &str) -> StorageResult<bool> {
+        Ok(self.filed(id)?.is_some_and(|filed| filed.contact().is_some()))
+    }
+
+    fn places_of_record(&self, record: &RecordFacts, places: &mut Places) -> StorageResult<()> {
+        places.filter.report = record.report;
+        places.filter.author = record.author.first().map(|author| of_contact(author));
         let Some(key) = &record.subject else {
-            wanted.insert((of_unassigned(), Way::Record), 0);
-            return self.wanted_of_author(record, wanted);
+            places.wanted.insert((of_unassigned(), Way::Record), 0);
+            return self.places_of_author(record, places);
         };
         let meant = self.meant_by(key)?;
-        if meant.as_ref().is_none_or(|(contact, _)| contact != key) {
-            wanted.insert((of_key(key), Way::Waiting), 0);
-        }
+        places.key = Some(key.clone()).filter(|_| meant.as_ref().is_none_or(|(contact, _)| contact != key));
         if let Some((contact, subject)) = meant {
-            filter.subject = Some(of_contact(&contact));
+            places.filter.subject = Some(of_contact(&contact));
             if record.private && record.report {
-                filter.private = true;
-                filter.former_of.clone_from(&subject.former_of);
+                places.filter.private = true;
+                places.filter.former_of.clone_from(&subject.former_of);
             }
-            self.below(wanted, &alive_or_plain(subject), &[(Way::Record, Way::PrimaryRecord)])?;
+            self.below(&mut places.wanted, &alive_or_plain(subject), (Way::Record, Way::PrimaryRecord))?;
         }
-        self.wanted_of_author(record, wanted)
+        self.places_of_author(record, places)
     }
 
     /// Sign-off: whoever has the author, or a contact on the author's line, in range. Private: whether the author is.
-    fn wanted_of_author(&self, record: &RecordFacts, wanted: &mut Wanted) -> StorageResult<()> {
+    fn places_of_author(&self, record: &RecordFacts, places: &mut Places) -> StorageResult<()> {
         let Some(id) = record.author.first() else { return Ok(()) };
-        if !record.needs_signoff && !record.private {
-            return Ok(());
-        }
-        let stored = self.filed(id)?.filter(|filed| filed.contact().is_some());
-        let line = match &stored {
-            Some(author) => author.line.clone(),
-            None => record.author.iter().map(|id| of_contact(id)).collect(),
-        };
         if record.needs_signoff {
-            for anchor in &line {
-                insert(wanted, *anchor, Way::Record, 0);
-            }
-            if let Some(author) = &stored {
-                self.below(wanted, &alive_or_plain(author.clone()), &[(Way::Record, Way::PrimaryRecord)])?;
+            for (id, contact) in self.contacts_above(&record.author, &mut places.absent)? {
+                insert(&mut places.wanted, of_contact(&id), Way::Record, 0);
+                if let Some(contact) = contact {
+                    self.below(&mut places.wanted, &alive_or_plain(contact), (Way::Record, Way::PrimaryRecord))?;
+                }
             }
         }
         if record.private {
-            match stored {
-                Some(author) => self.below(wanted, &alive_or_plain(author), &[(Way::Author, Way::AuthorPrimary)])?,
-                None => insert(wanted, of_contact(id), Way::Author, 0),
-            }
-        }
-        Ok(())
-    }
-
-    /// The anchors of a contact: its own line, and the lines of the places that name it as their primary contact.
-    fn below(&self, wanted: &mut Wanted, contact: &Filed, ways: &[(Way, Way)]) -> StorageResult<()> {
-        for (plain, primary) in ways {
-            for (depth, anchor) in contact.line.iter().enumerate() {
-                insert(wanted, *anchor, *plain, depth);
-            }
-            for place in &contact.primary_of {
-                let Some(place) = self.filed(place)? else { continue };
-                for (depth, anchor) in place.line.iter().enumerate() {
-                    insert(wanted, *anchor, *primary, depth);
+            match self.filed(id)?.filter(|filed| filed.contact().is_some()) {
+                Some(author) => {
+                    self.below(&mut places.wanted, &alive_or_plain(author), (Way::Author, Way::AuthorPrimary))?;
+                }
+                None => {
+                    insert(&mut places.wanted, of_contact(id), Way::Author, 0);
+                    places.absent.push(id.clone());
                 }
             }
         }
         Ok(())
     }
 
+    /// The contacts on a line, by id, each as it is stored; what is not goes to `absent`.
+    pub(super) fn contacts_above(
+        &self,
+        chain: &[String],
+        absent: &mut Vec<String>,
+    ) -> StorageResult<Vec<(String, Option<Filed>)>> {
+        let mut line: Vec<(String, Option<Filed>)> = Vec::new();
+        let mut chain = chain.to_vec();
+        while let Some(id) = chain.first().cloned() {
+            if line.iter().any(|(known, _)| *known == id) || line.len() == LONGEST_LINE {
+                return Ok(line);
+            }
+            match self.filed(&id)?.filter(|filed| filed.contact().is_some()) {
+                Some(contact) => {
+                    chain = contact.contact().map(|contact| contact.parents.clone()).unwrap_or_default();
+                    line.push((id, Some(contact)));
+                }
+                None => break,
+            }
+        }
+        for id in chain {
+            if line.iter().any(|(known, _)| *known == id) || line.len() == LONGEST_LINE {
+                break;
+            }
+            let stored = self.filed(&id)?.filter(|filed| filed.contact().is_some());
+            absent.push(id.clone());
+            line.push((id, stored));
+        }
+        Ok(line)
+    }
+
+    /// The anchors of a contact: its own line, and the lines of the places that name it as their primary contact.
+    fn below(&self, wanted: &mut Wanted, contact: &Filed, (plain, primary): (Way, Way)) -> StorageResult<()> {
+        for (depth, anchor) in contact.line.iter().enumerate() {
+            insert(wanted, *anchor, plain, depth);
+        }
+        for place in &contact.primary_of {
+            let Some(place) = self.filed(place)? else { continue };
+            for (depth, anchor) in place.line.iter().enumerate() {
+                insert(wanted, *anchor, primary, depth);
+            }
+        }
+        Ok(())
+    }
+
     /// Brings the feed rows of a document to what is wanted, at the present position.
-    #[expect(clippy::too_many_arguments, reason = "before and after of one document, beside each other")]
     fn write_rows(
         &mut self,
         id: &str,
         old: &Filed,
         new: &mut Filed,
-        wanted: &Wanted,
-        filter: Filter,
+        places: Places,
         before: Option<Position>,
         change: Option<&[u8]>,
     ) {
         let (database, position) = (self.id, self.counters.position);
-        let mut entries = Vec::with_capacity(wanted.len());
-        let mut missing = wanted.clone();
+        let Places { wanted: mut missing, filter, .. } = places;
+        let mut entries = Vec::with_capacity(missing.len() + old.placement.entries.len());
         for entry in &old.placement.entries {
             let mut entry = *entry;
             let key_at = |at| feed_key(database, &entry.anchor, entry.way, entry.depth, at);
@@ -443,49 +523,59 @@ impl Writing<'_, '_> {
 
     /// Files again what hangs on a changed contact: contacts from the top down, then the rest.
     fn follow_up(&mut self, id: &str, then: Consequences) -> StorageResult<()> {
-        let mut contacts: BTreeMap<String, u8> = BTreeMap::new();
+        let mut below: BTreeMap<String, u8> = BTreeMap::new();
         let mut others: BTreeSet<String> = BTreeSet::new();
-        let mut note = |way: Way, depth: u8, row: &[u8]| -> StorageResult<()> {
-            let FeedView::Present { change, .. } = FeedView::decode(row).ok_or(CORRUPT)? else { return Ok(()) };
-            let change = ChangeView::decode(change).ok_or(CORRUPT)?;
-            if change.id == id {
-                return Ok(());
-            }
-            if way == Way::Contact {
-                let shallowest = contacts.entry(change.id.to_owned()).or_insert(depth);
-                *shallowest = depth.min(*shallowest);
-            } else {
-                others.insert(change.id.to_owned());
-            }
-            Ok(())
-        };
         for anchor in &then.lines {
-            self.scan_feed(&feed_prefix(self.id, anchor, None), &mut note)?;
+            if then.fresh && !self.is_expected(anchor)? {
+                continue; // nothing can hang on a contact that is new and that nobody named
+            }
+            self.scan_feed(&feed_prefix(self.id, anchor, None), &mut |way, depth, document| {
+                if way == Way::Contact {
+                    let shallowest = below.entry(document.to_owned()).or_insert(depth);
+                    *shallowest = depth.min(*shallowest);
+                } else {
+                    others.insert(document.to_owned());
+                }
+            })?;
         }
         for anchor in then.subjects.difference(&then.lines) {
             for way in [Way::Contact, Way::Record, Way::Author] {
-                self.scan_feed(&feed_prefix(self.id, anchor, Some((way, Some(0)))), &mut note)?;
+                let prefix = feed_prefix(self.id, anchor, Some((way, Some(0))));
+                self.scan_feed(&prefix, &mut |_, _, document| {
+                    others.insert(document.to_owned());
+                })?;
             }
         }
         for key in &then.keys {
-            self.scan_feed(&feed_prefix(self.id, key, None), &mut note)?;
+            if self.is_expected(key)? {
+                let prefix = subjects::waiting(self.id, key, "");
+                self.batch.scan(Family::Subjects, &Range::prefix(&prefix), &mut |key, _| {
+                    others.insert(String::from_utf8_lossy(key.get(prefix.len()..).unwrap_or_default()).into_owned());
+                    Ok(ControlFlow::Continue(()))
+                })?;
+            }
         }
-        let mut contacts: Vec<(u8, String)> = contacts.into_iter().map(|(id, depth)| (depth, id)).collect();
+        let mut contacts: Vec<(u8, String)> = below.into_iter().map(|(id, depth)| (depth, id)).collect();
         contacts.sort_unstable();
         for (_, contact) in contacts {
             others.remove(&contact);
-            self.file_again(&contact)?;
+            if contact != id {
+                self.file_again(&contact)?;
+            }
         }
+        others.remove(id);
         for other in others {
             self.file_again(&other)?;
         }
         Ok(())
     }
 
-    fn scan_feed(&self, prefix: &[u8], note: &mut dyn FnMut(Way, u8, &[u8]) -> StorageResult<()>) -> StorageResult<()> {
+    fn scan_feed(&self, prefix: &[u8], note: &mut dyn FnMut(Way, u8, &str)) -> StorageResult<()> {
         self.batch.scan(Family::Feed, &Range::prefix(prefix), &mut |key, row| {
             let (way, depth) = way_and_depth(key).ok_or(CORRUPT)?;
-            note(way, depth, row)?;
+            if let FeedView::Present { change, .. } = FeedView::decode(row).ok_or(CORRUPT)? {
+                note(way, depth, ChangeView::decode(change).ok_or(CORRUPT)?.id);
+            }
             Ok(ControlFlow::Continue(()))
         })
     }
@@ -495,7 +585,6 @@ impl Writing<'_, '_> {
     fn file_again(&mut self, id: &str) -> StorageResult<()> {
         let Some(old) = self.filed(id)? else { return Ok(()) };
         let mut new = old.clone();
-        let mut then = Consequences::default();
         if let Some(contact) = old.contact() {
             new.line = self.line_of(id, &contact.parents)?;
             if old.line != new.line {
@@ -503,21 +592,20 @@ impl Writing<'_, '_> {
                 self.deepen(new.line.len())?;
             }
         }
-        let (wanted, filter) = self.wanted(id, &new)?;
+        let places = self.places(&new)?;
+        self.expect(id, &old, &mut new, &places)?;
         let present: Wanted = old.placement.present().map(|entry| ((entry.anchor, entry.way), entry.depth)).collect();
-        if present == wanted && filter == old.placement.filter {
+        let key = DocumentKey { database: self.id, id: id.to_owned() };
+        if present == places.wanted && places.filter == old.placement.filter {
             if new != old {
-                self.batch.put(&PLACEMENTS, &DocumentKey { database: self.id, id: id.to_owned() }, &new);
+                self.batch.put(&PLACEMENTS, &key, &new);
             }
             return Ok(());
         }
         let Some((before, change)) = self.advance(id)? else { return Ok(()) };
-        self.write_rows(id, &old, &mut new, &wanted, filter, Some(before), Some(&change));
-        self.batch.put(&PLACEMENTS, &DocumentKey { database: self.id, id: id.to_owned() }, &new);
-        if old.contact().is_some() && old.primary_of != new.primary_of {
-            then.subjects.insert(of_contact(id));
-        }
-        self.follow_up(id, then)
+        self.write_rows(id, &old, &mut new, places, Some(before), Some(&change));
+        self.batch.put(&PLACEMENTS, &key, &new);
+        Ok(())
     }
 
     /// Gives a document the next position without a new revision. Returns the position before and its row of the log.

@@ -212,8 +212,8 @@ impl Writing<'_, '_> {
                 filed.primary_of = self.places_naming(&of_contact(id))?;
             }
             filed.facts = facts.clone();
-            let (wanted, filter) = self.wanted(id, &filed)?;
-            return Ok((wanted, filter, known));
+            let places = self.places(&filed)?;
+            return Ok((places.wanted, places.filter, known));
         };
         let mut wanted = Wanted::new();
         let mut filter = Filter::default();
@@ -231,8 +231,7 @@ impl Writing<'_, '_> {
                 }
             }
             Facts::Record(record) => {
-                let (_, now) = self.wanted(id, &Filed { facts: facts.clone(), ..Filed::default() })?;
-                filter = now;
+                filter = self.places(&Filed { facts: facts.clone(), ..Filed::default() })?.filter;
                 if let Some((subject, filed)) = self.subject_of(facts)? {
                     self.line_then(state, at, &subject, &[], 0, Way::Record, &mut wanted)?;
                     primaries_then(&filed, at, Way::PrimaryRecord, &mut wanted);
@@ -254,8 +253,7 @@ impl Writing<'_, '_> {
                 }
             }
             _ => {
-                let (same, _) = self.wanted(id, &Filed { facts: facts.clone(), ..Filed::default() })?;
-                wanted = same;
+                wanted = self.places(&Filed { facts: facts.clone(), ..Filed::default() })?.wanted;
             }
         }
         Ok((wanted, filter, known))

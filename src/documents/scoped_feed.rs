@@ -11,7 +11,7 @@ use settle_protocol::sequence::{Backfill, Position, ScopeMark, Since, TokenPrefi
 
 use super::devices::Told;
 use super::filed::{FeedView, PLACEMENTS, feed_key, placement_of};
-use super::scopes::{deepest, end_of, scope_at};
+use super::scopes::{deepest, end_of, history, scope_at};
 use super::tables::{ChangeView, DatabaseId, DocumentKey};
 use crate::access::placement::{Anchor, Placement};
 use crate::access::scope::{Cursor, Scope};
@@ -46,7 +46,6 @@ enum Step {
 struct Base {
     position: Position,
     scope: Scope,
-    end: Position,
 }
 
 /// The scope of a feed, and where it stands.
@@ -57,6 +56,8 @@ pub(super) struct ScopedFeed {
     /// The position up to which the client knows the first base.
     start: Position,
     bases: Vec<Base>,
+    /// All scopes that the account had since, which a device may have pushed under.
+    former: Vec<(Scope, Position)>,
     step: Step,
     /// A row of the scope was passed, shown or not.
     pub(super) moved: bool,
@@ -97,7 +98,15 @@ impl ScopedFeed {
         since: &Since,
         end: Position,
     ) -> StorageResult<(Self, Position)> {
-        let mut feed = Self { restricted, database, start: 0, bases: Vec::new(), step: Step::Normal, moved: false };
+        let mut feed = Self {
+            restricted,
+            database,
+            start: 0,
+            bases: Vec::new(),
+            former: Vec::new(),
+            step: Step::Normal,
+            moved: false,
+        };
         let mark = match tokens.resolve_scoped(since) {
             None => return Ok((feed, end)),
             Some((position, Some(mark))) if position <= end => {
@@ -137,8 +146,17 @@ impl ScopedFeed {
         for position in positions {
             let (scope, _) = scope_at(snapshot, database, &account, Some(position))?;
             let ended = end_of(snapshot, database, &account, position)?;
-            feed.bases.push(Base { position, scope, end: ended.unwrap_or(Position::MAX) });
+            feed.former.push((scope.clone(), ended.unwrap_or(Position::MAX)));
+            feed.bases.push(Base { position, scope });
         }
+        for (scope, end) in history(snapshot, database, &account, mark.scope)? {
+            match feed.former.iter_mut().find(|(known, _)| *known == scope) {
+                Some((_, known)) => *known = end.max(*known),
+                None => feed.former.push((scope, end)),
+            }
+        }
+        feed.former
+            .retain(|(scope, _)| *scope != feed.restricted.scope || feed.bases.iter().any(|base| base.scope == *scope));
         let start = feed.start;
         Ok((feed, start))
     }
@@ -241,7 +259,7 @@ impl ScopedFeed {
 
     fn lost_cursors(&self, present: &[Cursor], deepest: u8) -> Vec<Cursor> {
         let all = self.regards_private_differently();
-        let former: BTreeSet<Cursor> = self.bases.iter().flat_map(|base| base.scope.cursors(deepest)).collect();
+        let former: BTreeSet<Cursor> = self.former.iter().flat_map(|(scope, _)| scope.cursors(deepest)).collect();
         former.into_iter().filter(|cursor| !present.contains(cursor) || (all && cursor.way.is_record())).collect()
     }
 
@@ -321,7 +339,7 @@ impl ScopedFeed {
             return Ok(shown.map(Row::Change));
         }
         let lost = match self.step {
-            Step::Lost(_) => self.bases.iter().any(|base| base.scope.saw(&placement, base.end)),
+            Step::Lost(_) => self.former.iter().any(|(scope, end)| scope.saw(&placement, *end)),
             Step::Gained(_) => false,
             Step::Normal => match found.row {
                 Err(_) => self.saw_before(snapshot, &placement, found.position)?,
@@ -338,8 +356,10 @@ impl ScopedFeed {
         if at > self.restricted.scope_position {
             return Ok(self.restricted.scope.saw(placement, at));
         }
-        let (scope, _) = scope_at(snapshot, self.database, &self.restricted.account, Some(at - 1))?;
-        Ok(scope.saw(placement, at))
+        // It left before the present scope began: an earlier one may have shown it until then.
+        let account = &self.restricted.account;
+        let scopes = history(snapshot, self.database, account, 0)?;
+        Ok(scopes.iter().any(|(scope, end)| scope.saw(placement, at.min(*end))))
     }
 
     /// The anchors whose changes wake this feed.
@@ -362,6 +382,7 @@ pub fn visible_ids(
         database,
         start: 0,
         bases: Vec::new(),
+        former: Vec::new(),
         step: Step::Normal,
         moved: false,
     };

@@ -47,14 +47,8 @@ pub fn deepest(reader: &impl Read, database: DatabaseId) -> StorageResult<u8> {
 }
 
 /// Notes a deeper line.
-///
-/// # Errors
-/// When the store fails.
-pub fn deepen(batch: &mut Batch<'_>, database: DatabaseId, depth: u8) -> StorageResult<()> {
-    if depth > deepest(batch, database)? {
-        batch.put_bytes(Family::Scopes, deepest_key(database), vec![1, depth]);
-    }
-    Ok(())
+pub(super) fn set_deepest(batch: &mut Batch<'_>, database: DatabaseId, depth: u8) {
+    batch.put_bytes(Family::Scopes, deepest_key(database), vec![1, depth]);
 }
 
 /// The newest row at or before a position, with its position.
@@ -136,13 +130,18 @@ pub fn end_of(
     Ok(None)
 }
 
-/// Every scope that an account had, each with the position at which it ended (the present one with the largest).
+/// Every scope that an account had since a position, each with the position at which it ended (the present one with the
+/// largest).
 ///
 /// # Errors
 /// When the store fails.
-pub fn history(reader: &impl Read, database: DatabaseId, account: &str) -> StorageResult<Vec<(Scope, Position)>> {
+pub fn history(
+    reader: &impl Read,
+    database: DatabaseId,
+    account: &str,
+    mut since: Position,
+) -> StorageResult<Vec<(Scope, Position)>> {
     let mut scopes = Vec::new();
-    let mut since = 0;
     loop {
         let (scope, _) = scope_at(reader, database, account, Some(since))?;
         match end_of(reader, database, account, since)? {

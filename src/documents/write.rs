@@ -146,6 +146,8 @@ pub struct Writing<'b, 'a> {
     pub(super) reached: BTreeSet<Anchor>,
     revs_limit: usize,
     before: Counters,
+    /// The depth of the deepest line, once it was looked up.
+    deepest: Option<u8>,
 }
 
 impl<'b, 'a> Writing<'b, 'a> {
@@ -175,6 +177,7 @@ impl<'b, 'a> Writing<'b, 'a> {
             reached: BTreeSet::new(),
             revs_limit: row.revs_limit as usize,
             before: counters,
+            deepest: None,
         })
     }
 
@@ -204,7 +207,15 @@ impl<'b, 'a> Writing<'b, 'a> {
     /// Notes how deep the lines of this database go.
     pub(super) fn deepen(&mut self, line: usize) -> StorageResult<()> {
         let depth = u8::try_from(line.saturating_sub(1)).unwrap_or(u8::MAX);
-        scopes::deepen(self.batch, self.id, depth)
+        let known = match self.deepest {
+            Some(known) => known,
+            None => scopes::deepest(self.batch, self.id)?,
+        };
+        if depth > known {
+            scopes::set_deepest(self.batch, self.id, depth);
+        }
+        self.deepest = Some(known.max(depth));
+        Ok(())
     }
 
     /// The number of the database.
@@ -375,6 +386,7 @@ impl<'b, 'a> Writing<'b, 'a> {
         }
         if self.scoped {
             self.note_provenance(&write.id, revision);
+            super::escrow::settle(self.batch, self.id, &write.id, revision)?;
             self.fresh = write.facts.clone().map(|facts| (revision.clone(), facts));
         }
         self.place(&write.id, before, row)?;

@@ -1,6 +1,7 @@
 //! The writer's open batch: everything that waiting requests change, before it is committed at once.
 //!
-//! Reads see the committed state plus what the batch already wrote. A savepoint lets one request fail alone. Nothing
+//! Reads see the committed state plus what the batch already wrote. What one request writes is a layer of its own,
+//! so that it can fail alone. Nothing
 //! reaches the disk before the commit. Range deletions are no part of a batch (see `Store::erase_prefix`).
 
 use std::collections::BTreeMap;
@@ -26,31 +27,25 @@ pub struct Announcement {
     pub position: u64,
 }
 
-struct Undo {
-    family: Family,
-    key: Vec<u8>,
-    before: Option<Option<Vec<u8>>>,
-}
-
 /// An open batch over the committed state.
 pub struct Batch<'a> {
     db: &'a DB,
-    overlays: [Overlay; FAMILIES.len()],
-    undo: Vec<Undo>,
-    announcements: Vec<Announcement>,
+    /// What requests wrote that are done.
+    kept: Layer,
+    /// What the present request wrote.
+    open: Layer,
     bytes: usize,
 }
 
-/// Where a request began.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Savepoint {
-    undo: usize,
-    announcements: usize,
+#[derive(Default)]
+struct Layer {
+    overlays: [Overlay; FAMILIES.len()],
+    announcements: Vec<Announcement>,
 }
 
 impl<'a> Batch<'a> {
     pub(super) fn new(db: &'a DB) -> Self {
-        Self { db, overlays: Default::default(), undo: Vec::new(), announcements: Vec::new(), bytes: 0 }
+        Self { db, kept: Layer::default(), open: Layer::default(), bytes: 0 }
     }
 
     /// Writes a value.
@@ -77,13 +72,12 @@ impl<'a> Batch<'a> {
 
     /// Tells followers of a topic, after the commit, that there is something new.
     pub fn announce(&mut self, topic: u64, position: u64) {
-        self.announcements.push(Announcement { topic, position });
+        self.open.announcements.push(Announcement { topic, position });
     }
 
     fn set(&mut self, family: Family, key: Vec<u8>, value: Option<Vec<u8>>) {
         self.bytes += key.len() + value.as_ref().map_or(0, Vec::len);
-        let before = self.overlays[family as usize].insert(key.clone(), value);
-        self.undo.push(Undo { family, key, before });
+        self.open.overlays[family as usize].insert(key, value);
     }
 
     /// Bytes written so far; the writer closes a batch that grows large.
@@ -91,26 +85,27 @@ impl<'a> Batch<'a> {
         self.bytes
     }
 
-    pub(super) fn savepoint(&self) -> Savepoint {
-        Savepoint { undo: self.undo.len(), announcements: self.announcements.len() }
+    /// The present request is done: what it wrote stays.
+    pub(super) fn keep(&mut self) {
+        for (kept, open) in self.kept.overlays.iter_mut().zip(&mut self.open.overlays) {
+            if kept.is_empty() {
+                std::mem::swap(kept, open);
+            } else {
+                kept.extend(std::mem::take(open));
+            }
+        }
+        self.kept.announcements.append(&mut self.open.announcements);
     }
 
-    /// Takes back everything since the savepoint.
-    pub(super) fn roll_back(&mut self, savepoint: Savepoint) {
-        self.announcements.truncate(savepoint.announcements);
-        for undo in self.undo.drain(savepoint.undo..).rev() {
-            let overlay = &mut self.overlays[undo.family as usize];
-            match undo.before {
-                Some(before) => overlay.insert(undo.key, before),
-                None => overlay.remove(&undo.key),
-            };
-        }
+    /// Takes back everything that the present request wrote.
+    pub(super) fn roll_back(&mut self) {
+        self.open = Layer::default();
     }
 
     /// The engine's batch, and what to announce when it is durable.
     pub(super) fn finish(self) -> StorageResult<(WriteBatch, Vec<Announcement>)> {
-        let mut batch = WriteBatch::default();
-        for ((family, _, _), overlay) in FAMILIES.iter().zip(&self.overlays) {
+        let mut batch = WriteBatch::with_capacity_bytes(self.bytes + self.bytes / 8);
+        for ((family, _, _), overlay) in FAMILIES.iter().zip(&self.kept.overlays) {
             if overlay.is_empty() {
                 continue;
             }
@@ -122,13 +117,14 @@ impl<'a> Batch<'a> {
                 }
             }
         }
-        Ok((batch, self.announcements))
+        Ok((batch, self.kept.announcements))
     }
 }
 
 impl Read for Batch<'_> {
     fn get_bytes(&self, family: Family, key: &[u8]) -> StorageResult<Option<Vec<u8>>> {
-        if let Some(written) = self.overlays[family as usize].get(key) {
+        let layers = [&self.open, &self.kept];
+        if let Some(written) = layers.into_iter().find_map(|layer| layer.overlays[family as usize].get(key)) {
             return Ok(written.clone());
         }
         Ok(self.db.get_cf(family_handle(self.db, family)?, key)?)
@@ -136,8 +132,16 @@ impl Read for Batch<'_> {
 
     fn scan(&self, family: Family, range: &Range, visit: &mut Visit<'_>) -> StorageResult<()> {
         let to = range.to.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-        let written = self.overlays[family as usize].range::<[u8], _>((Bound::Included(range.from.as_slice()), to));
-        let mut written: Vec<(&Vec<u8>, &Option<Vec<u8>>)> = written.collect();
+        let bounds = (Bound::Included(range.from.as_slice()), to);
+        let mut written: Vec<(&Vec<u8>, &Option<Vec<u8>>)> =
+            self.open.overlays[family as usize].range::<[u8], _>(bounds).collect();
+        let kept = self.kept.overlays[family as usize].range::<[u8], _>(bounds);
+        let open = &self.open.overlays[family as usize];
+        let alone = written.is_empty();
+        written.extend(kept.filter(|(key, _)| !open.contains_key(*key)));
+        if !alone {
+            written.sort_unstable_by_key(|(key, _)| *key);
+        }
         if !range.descending {
             written.reverse(); // the next one to come is the last of the list
         }

@@ -79,7 +79,7 @@ pub const FAMILIES: [(Family, &str, Workload); 20] = [
     (Family::Sessions, "sessions", Workload::Small),
     (Family::Placements, "placements", Workload::Point),
     (Family::Feed, "feed", Workload::Log),
-    (Family::Subjects, "subjects", Workload::Small),
+    (Family::Subjects, "subjects", Workload::Point),
     (Family::Scopes, "scopes", Workload::Small),
     (Family::Escrow, "escrow", Workload::Small),
     (Family::Devices, "devices", Workload::Small),

@@ -123,7 +123,7 @@ fn a_backup_opens_and_holds_what_was_there() {
 enum Step {
     Put(u8, u8),
     Delete(u8),
-    Savepoint,
+    Keep,
     RollBack,
 }
 
@@ -131,7 +131,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         (0..24_u8, any::<u8>()).prop_map(|(key, value)| Step::Put(key, value)),
         (0..24_u8).prop_map(Step::Delete),
-        Just(Step::Savepoint),
+        Just(Step::Keep),
         Just(Step::RollBack),
     ]
 }
@@ -139,7 +139,7 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
-    /// A batch over committed rows reads like a map, forward and backward, with savepoints.
+    /// A batch over committed rows reads like a map, forward and backward, request by request.
     #[test]
     fn a_batch_reads_like_a_map(committed in proptest::collection::btree_map(0..24_u8, any::<u8>(), 0..12),
                                 steps in proptest::collection::vec(step(), 0..60), from in 0..24_u8, to in 0..30_u8) {
@@ -155,7 +155,7 @@ proptest! {
         runtime().block_on(seed).expect("seed");
         let mut batch = Batch::new(&store.inner.db);
         let mut model = committed;
-        let mut saved: Vec<(super::batch::Savepoint, BTreeMap<u8, u8>)> = Vec::new();
+        let mut kept = model.clone();
         for step in steps {
             match step {
                 Step::Put(key, value) => {
@@ -166,12 +166,13 @@ proptest! {
                     batch.delete_bytes(Family::Local, vec![key]);
                     model.remove(&key);
                 }
-                Step::Savepoint => saved.push((batch.savepoint(), model.clone())),
+                Step::Keep => {
+                    batch.keep();
+                    kept = model.clone();
+                }
                 Step::RollBack => {
-                    if let Some((savepoint, before)) = saved.pop() {
-                        batch.roll_back(savepoint);
-                        model = before;
-                    }
+                    batch.roll_back();
+                    model = kept.clone();
                 }
             }
         }

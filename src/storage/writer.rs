@@ -39,11 +39,11 @@ impl Store {
     {
         let (sender, receiver) = oneshot::channel();
         let job: Job = Box::new(move |batch| {
-            let savepoint = batch.savepoint();
             let outcome = catch_unwind(AssertUnwindSafe(|| work(batch)));
             let outcome = outcome.unwrap_or_else(|_| Err(StorageError::Panicked.into()));
-            if outcome.is_err() {
-                batch.roll_back(savepoint);
+            match outcome {
+                Ok(_) => batch.keep(),
+                Err(_) => batch.roll_back(),
             }
             Box::new(move |committed| {
                 let answer = match (outcome, committed) {
@@ -65,10 +65,12 @@ impl Store {
     /// Hands work to the writer without waiting for it; a failure is only logged.
     pub fn write_unattended(&self, work: impl FnOnce(&mut Batch<'_>) -> StorageResult<()> + Send + 'static) {
         let job: Job = Box::new(move |batch| {
-            let savepoint = batch.savepoint();
-            if let Err(error) = work(batch) {
-                batch.roll_back(savepoint);
-                tracing::warn!(%error, "a write in the background failed");
+            match work(batch) {
+                Ok(()) => batch.keep(),
+                Err(error) => {
+                    batch.roll_back();
+                    tracing::warn!(%error, "a write in the background failed");
+                }
             }
             Box::new(|_| ())
         });

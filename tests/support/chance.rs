@@ -7,6 +7,11 @@
 pub(crate) struct Chance(u64);
 
 impl Chance {
+    /// The chance that follows from a seed.
+    pub(crate) fn of_seed(seed: u64) -> Self {
+        Self(seed)
+    }
+
     /// A law's (or another test's) own chance, unless `SETTLE_SEED` says which; the seed is shown when the test fails.
     pub(crate) fn of_law(law: u64) -> Self {
         let seed = std::env::var("SETTLE_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(law);

@@ -42,7 +42,7 @@ pub(super) async fn reconcile(context: &mut Context) -> Handled {
     };
     let database = context.database()?.id();
     let snapshot = context.services.store.snapshot();
-    let scopes = scopes::history(&snapshot, database, &restricted.account)?;
+    let scopes = scopes::history(&snapshot, database, &restricted.account, 0)?;
     let mut drop = Vec::new();
     for id in ids {
         if should_drop(&snapshot, database, restricted, &scopes, id)? {
