@@ -3,6 +3,9 @@
 use clap::{Parser, Subcommand};
 use settle::commands::{backup, bench, demo, serve, verify};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// An offline-first sync server for community health: CouchDB's replication protocol on RocksDB.
 #[derive(Parser)]
 #[command(name = "settle", version, about)]

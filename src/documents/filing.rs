@@ -16,14 +16,16 @@ use settle_protocol::sequence::Position;
 use super::filed::{
     FeedView, Filed, PLACEMENTS, SUBJECTS, SubjectKey, Texts, feed_key, feed_prefix, subjects, way_and_depth,
 };
-use super::tables::{CHANGES, ChangeKey, ChangeRow, ChangeView, DOCUMENTS, DocumentKey, DocumentRow};
-use super::write::Writing;
+use super::tables::{CHANGES, ChangeKey, ChangeRow, ChangeView, Cluster, DOCUMENTS, DocumentKey, DocumentRow};
+use super::write::{Write, Writing};
 use crate::access::facts::{ContactFacts, Facts, RecordFacts, is_subject_key};
 use crate::access::placement::{Anchor, Entry, Filter, Way, of_contact, of_everybody, of_key, of_unassigned, of_user};
 use crate::storage::{Family, Range, Read, StorageError, StorageResult, Value};
 
 /// Places in a line; what is above belongs to nobody. Keeps a forged hierarchy from costing thousands of rows.
 const LONGEST_LINE: usize = 64;
+/// Steps below the top of the hierarchy at which bodies are gathered: usually region, centre, area.
+const CLUSTER_LEVEL: usize = 2;
 /// Earlier filters that a document remembers.
 const PAST_FILTERS: usize = 8;
 
@@ -65,6 +67,33 @@ impl Writing<'_, '_> {
     /// When the store fails.
     pub fn filed(&self, id: &str) -> StorageResult<Option<Filed>> {
         self.batch.get(&PLACEMENTS, &DocumentKey { database: self.id, id: id.to_owned() })
+    }
+
+    /// Under which prefix the bodies of a new document lie: that of the area it belongs to, so that what one phone pulls
+    /// lies together on disk. Chosen once, at the first write; a wrong choice costs speed and nothing else.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(super) fn cluster_of(&self, write: &Write) -> StorageResult<Cluster> {
+        let parsed;
+        let facts = match &write.facts {
+            Some(facts) => facts,
+            None => {
+                parsed = Facts::of(&write.id, &write.body);
+                &parsed
+            }
+        };
+        let line = match facts {
+            Facts::Contact(contact) => self.line_of(&write.id, &contact.parents)?,
+            Facts::Record(record) => match &record.subject {
+                Some(key) => self.meant_by(key)?.map(|(_, subject)| subject.line).unwrap_or_default(),
+                None => Vec::new(),
+            },
+            Facts::Target(owner) => self.meant_by(owner)?.map(|(_, owner)| owner.line).unwrap_or_default(),
+            _ => Vec::new(),
+        };
+        let at = line.len().saturating_sub(1 + CLUSTER_LEVEL);
+        Ok(line.get(at).copied().unwrap_or_default())
     }
 
     /// Files a document whose tree changed. `before`: its position until now; `change`: its new row of the log, `None` when

@@ -378,6 +378,9 @@ impl<'b, 'a> Writing<'b, 'a> {
             }
         }
         row.attachments |= !body.attachments.is_empty();
+        if self.scoped && before.is_none() {
+            row.cluster = self.cluster_of(write)?;
+        }
         self.counters.body_bytes += body.text.len() as u64;
         let key = BodyKey::new(self.id, row.cluster, &write.id, revision);
         self.batch.put(&BODIES, &key, body);

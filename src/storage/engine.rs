@@ -64,6 +64,9 @@ fn family_options(workload: Workload, cache: &Cache, write_buffer_bytes: usize) 
         Workload::Point => {
             blocks.set_bloom_filter(10.0, false);
             blocks.set_block_size(4 << 10);
+            // Most look-ups of new documents miss: this answers them without a search.
+            options.set_memtable_prefix_bloom_ratio(0.05);
+            options.set_memtable_whole_key_filtering(true);
         }
         Workload::Bodies => {
             blocks.set_bloom_filter(10.0, false);

@@ -48,12 +48,21 @@ impl Server {
     /// Starts `executable serve` on a free port of loopback with an empty data folder below `scratch`, and waits until it
     /// is ready. Its log goes to `scratch/server.log`.
     pub fn start(executable: &Path, scratch: &Path) -> anyhow::Result<Self> {
+        Self::start_with(executable, scratch, "")
+    }
+
+    /// The same with a configuration file of this text.
+    pub fn start_with(executable: &Path, scratch: &Path, configuration: &str) -> anyhow::Result<Self> {
+        let config_path = scratch.join("settle.toml");
+        fs::write(&config_path, configuration).with_context(|| format!("cannot write {}", config_path.display()))?;
         let data = scratch.join("data");
         let log_path = scratch.join("server.log");
         let log = File::create(&log_path).with_context(|| format!("cannot create {}", log_path.display()))?;
         let mut child = Command::new(executable)
             .args(["serve", "--listen", "127.0.0.1:0", "--admin", &format!("{NAME}:{PASSWORD}"), "--data"])
             .arg(&data)
+            .arg("--config")
+            .arg(&config_path)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
