@@ -17,7 +17,7 @@ FUZZ ?= $(notdir $(basename $(wildcard fuzz/fuzz_targets/*.rs)))
 .PHONY: help deps build demo test bench fuzz fmt lint doc clean clients
 
 help:
-	@echo 'make demo    build, start a server, load a district, let a real PouchDB sync with it'
+	@echo 'make demo    build, start a server, load a district, let three PouchDB phones and a supervisor sync'
 	@echo 'make test    every test, the recordings of CouchDB and the PouchDB clients among them'
 	@echo 'make bench   the speed of a release build beside the raw limits of this machine'
 	@echo 'make fuzz    every fuzz target for $$SECONDS (60) each'

@@ -18,7 +18,7 @@ struct Arguments {
 enum Command {
     /// Serve until told to stop.
     Serve(serve::ServeArguments),
-    /// Start with a small district, and let a real PouchDB sync with it.
+    /// Start with a small district, and let real PouchDB phones sync with it.
     Demo(demo::DemoArguments),
     /// Measure this server, or any CouchDB-compatible one.
     Bench(bench::BenchArguments),

@@ -1,8 +1,9 @@
-//! `settle demo`: a server with a small invented district, and a real PouchDB that syncs with it.
+//! `settle demo`: a server with a small invented district, and real PouchDB phones that sync with it.
 //!
-//! Starts this very program as a server on loopback, loads the district over plain HTTP as any client would, and lets
-//! `tests/clients/demo.mjs` show a phone that pulls, works offline, meets a conflict and converges. At a terminal, or with
-//! `--keep`, the server stays for your own tries. Without `--data` everything it wrote is gone afterwards.
+//! Starts this very program as a server on loopback, loads the district into a scoped database over plain HTTP as any
+//! client would, and lets `tests/clients/demo.mjs` show three phones and a supervisor: each pulls its own part, one works
+//! offline, meets a conflict and converges, and a household moves from one to another. At a terminal, or with `--keep`, the
+//! server stays for your own tries. Without `--data` everything it wrote is gone afterwards.
 //! Never touches a database that holds something already, and ends no server that it did not start.
 
 use std::fs::{self, File};
@@ -29,7 +30,7 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 /// Documents in one `_bulk_docs`.
 const BATCH: usize = 250;
 
-/// Starts a server, loads a district, and shows a PouchDB client at work.
+/// Starts a server, loads a district, and shows PouchDB phones at work.
 #[derive(Debug, clap::Args)]
 pub struct DemoArguments {
     /// Keep the data in this folder instead of a temporary one; what is loaded there already is used as it is.
@@ -82,9 +83,9 @@ async fn perform(arguments: &DemoArguments, client: Option<PathBuf>) -> anyhow::
     println!("Settle {} listens on http://{}", env!("CARGO_PKG_VERSION"), server.address);
     println!("The data is in {}", data.display());
     let url = format!("http://{NAME}:{password}@{}", server.address);
-    load(&Target::parse(&url)?).await?;
+    load(&Target::parse(&url)?, &password).await?;
     let code = match client {
-        Some(client) => show(client, url.clone()).await?,
+        Some(client) => show(client, url.clone(), password.clone()).await?,
         None => 0,
     };
     let terminal = std::io::stdin().is_terminal();
@@ -102,27 +103,43 @@ async fn perform(arguments: &DemoArguments, client: Option<PathBuf>) -> anyhow::
     Ok(code)
 }
 
-/// Creates the database and writes the district, unless the database is there already.
-async fn load(target: &Target) -> anyhow::Result<()> {
+/// Creates the scoped database, its accounts and the district, unless the database is there already.
+async fn load(target: &Target, password: &str) -> anyhow::Result<()> {
     let mut connection = Connection::open(target, LARGE_BUFFER).await?;
     let mut answer = Vec::new();
-    let head = connection.exchange("PUT", &format!("/{DATABASE}"), b"", &mut answer).await?;
+    let head = connection.exchange("PUT", &format!("/{DATABASE}?scoped=true"), b"", &mut answer).await?;
     if head.status == 412 {
         println!("The database {DATABASE} is there already and is used as it is.");
         return Ok(());
     }
     let said = String::from_utf8_lossy(&answer).into_owned();
     ensure!(head.is_success(), "cannot create {DATABASE}: {} {said}", head.status);
+    put(&mut connection, &format!("/{DATABASE}/_security"), &district::security()).await?;
+    let accounts = district::accounts(password);
+    for account in &accounts {
+        put(&mut connection, &format!("/_users/{}", account["_id"].as_str().unwrap_or_default()), account).await?;
+    }
     let documents = district::documents();
     for batch in documents.chunks(BATCH) {
         let body = serde_json::to_vec(&json!({"docs": batch}))?;
         let head = connection.exchange("POST", &format!("/{DATABASE}/_bulk_docs"), &body, &mut answer).await?;
         check_rows(head.status, &answer, batch.len())?;
     }
-    println!("Loaded a district into {DATABASE}, {} documents:", documents.len());
+    println!("Loaded a district into the scoped database {DATABASE}, {} documents:", documents.len());
     for (kind, count) in district::tally(&documents) {
         println!("   {count:>4} {kind}");
     }
+    let names: Vec<&str> = accounts.iter().filter_map(|account| account["name"].as_str()).collect();
+    println!("Accounts: {}; their password is that of {NAME}.", names.join(", "));
+    Ok(())
+}
+
+/// Writes something that must not be there yet.
+async fn put(connection: &mut Connection, path: &str, value: &Value) -> anyhow::Result<()> {
+    let mut answer = Vec::new();
+    let head = connection.exchange("PUT", path, &serde_json::to_vec(value)?, &mut answer).await?;
+    let said = String::from_utf8_lossy(&answer);
+    ensure!(head.is_success(), "cannot write {path}: {} {said}", head.status);
     Ok(())
 }
 
@@ -157,12 +174,13 @@ fn find_client() -> anyhow::Result<PathBuf> {
 const WITHOUT: &str = "use --without-client to start and load the server only";
 
 /// Runs the PouchDB client with its output on ours; gives its exit code.
-async fn show(script: PathBuf, url: String) -> anyhow::Result<i32> {
+async fn show(script: PathBuf, url: String, password: String) -> anyhow::Result<i32> {
     println!();
     let ended = tokio::task::spawn_blocking(move || {
         let mut node = Command::new("node");
         node.arg(&script).current_dir(script.parent().unwrap_or(Path::new(".")));
-        node.env("SETTLE_URL", url).env("SETTLE_DATABASE", DATABASE).stdin(Stdio::null());
+        node.env("SETTLE_URL", url).env("SETTLE_DATABASE", DATABASE).env("SETTLE_PASSWORD", password);
+        node.stdin(Stdio::null());
         node.status()
     });
     let status = ended.await?.context("cannot start node")?;
@@ -171,11 +189,14 @@ async fn show(script: PathBuf, url: String) -> anyhow::Result<i32> {
 
 fn suggestions(url: &str, address: &str, password: &str) -> String {
     let curl = format!("curl -su {NAME}:{password}");
+    let own = format!("curl -su chw-2:{password}");
     let base = format!("http://{address}/{DATABASE}");
     format!(
         "Try it yourself ({NAME}, password {password}):
    {curl} {base}
    {curl} '{base}/_all_docs?startkey=\"household-01\"&limit=3&include_docs=true'
+   {own} {base}     (what chw-2 sees of it)
+   {curl} {base}/_escrow
    {curl} '{base}/_changes?feed=continuous&since=now&include_docs=true'     (waits; Ctrl-C)
    {curl} -X POST {base} -H 'Content-Type: application/json' -d '{{\"type\":\"person\",\"name\":\"Nobody\"}}'
 From a browser or Node: new PouchDB('phone').sync('{url}/{DATABASE}', {{ live: true, retry: true }})"

@@ -12,6 +12,8 @@ const HOUSEHOLDS_PER_AREA: usize = 10;
 /// Members of the households, over and over: 3 to 5.
 const HOUSEHOLD_SIZES: [usize; 6] = [4, 3, 5, 4, 3, 4];
 const VISITS: usize = 6;
+/// How many of the areas have a health worker with an account: those of the first health centre.
+const WORKERS: usize = 3;
 const VACCINES: [&str; 3] = ["bcg", "pentavalent", "measles"];
 const WOMEN: [&str; 10] =
     ["Adia", "Bimela", "Chanya", "Dalila", "Esani", "Feyra", "Gimba", "Hasina", "Imara", "Jolisa"];
@@ -22,7 +24,7 @@ const FAMILIES: [&str; 12] = [
 ];
 
 /// Contact types, forms and one id, and what people call them.
-const KINDS: [(&str, &str); 10] = [
+const KINDS: [(&str, &str); 11] = [
     ("district_hospital", "district hospital"),
     ("health_center", "health centres"),
     ("chw_area", "areas, each with a community health worker"),
@@ -32,6 +34,7 @@ const KINDS: [(&str, &str); 10] = [
     ("immunisation", "reports of immunisations"),
     ("pregnancy", "reports of pregnancies"),
     ("antenatal_visit", "reports of antenatal visits"),
+    ("stock_count", "counts of an area's medicines"),
     ("settings", "document of settings"),
 ];
 
@@ -59,6 +62,33 @@ pub fn documents() -> Vec<Value> {
     district.documents
 }
 
+/// The accounts of the demo: the health workers of the first health centre, each with its area, and their supervisor.
+#[must_use]
+pub fn accounts(password: &str) -> Vec<Value> {
+    let account = |name: String, role: &str, place: String| {
+        json!({
+            "_id": format!("org.couchdb.user:{name}"),
+            "type": "user",
+            "name": name,
+            "password": password,
+            "roles": [role],
+            "facility_id": place,
+            "contact_id": name,
+        })
+    };
+    let workers = (1..=WORKERS).map(|number| account(format!("chw-{number}"), "chw", format!("area-{number}")));
+    workers.chain([account("supervisor-1".to_owned(), "supervisor", "centre-1".to_owned())]).collect()
+}
+
+/// The `_security` of the demo's database: who may enter, by role.
+#[must_use]
+pub fn security() -> Value {
+    json!({
+        "admins": {"names": [], "roles": ["_admin"]},
+        "members": {"names": [], "roles": ["chw", "supervisor"]},
+    })
+}
+
 /// How many documents of each kind, in words for people.
 #[must_use]
 pub fn tally(documents: &[Value]) -> Vec<(&'static str, usize)> {
@@ -83,9 +113,12 @@ fn settings() -> Value {
                 of_type("clinic", &["chw_area"], false),
                 of_type("person", &["district_hospital", "health_center", "chw_area", "clinic"], true),
             ],
-            "roles": {"chw": {"name": "Community health worker", "offline": true}},
-            "replication_depth": [{"role": "chw", "depth": 2, "report_depth": 1}],
-            "permissions": {"can_edit": ["chw"], "can_view_reports": ["chw"]},
+            "roles": {
+                "chw": {"name": "Community health worker", "offline": true},
+                "supervisor": {"name": "Supervisor", "offline": true},
+            },
+            "replication_depth": [{"role": "chw", "depth": 2}, {"role": "supervisor", "depth": 2, "report_depth": 1}],
+            "permissions": {"can_edit": ["chw", "supervisor"], "can_view_reports": ["chw", "supervisor"]},
         },
     })
 }
@@ -196,6 +229,15 @@ impl District {
         for household in 0..HOUSEHOLDS_PER_AREA {
             self.household(number * HOUSEHOLDS_PER_AREA + household, &area, &worker, &phone);
         }
+        for month in 0..VISITS {
+            let fields = json!({
+                "place_id": area.id,
+                "paracetamol": self.below(200),
+                "zinc": self.below(60),
+                "malaria_tests": self.below(40),
+            });
+            self.report("stock_count", month as u64 * 30, &worker, &phone, fields);
+        }
     }
 
     fn household(&mut self, number: usize, area: &Contact, worker: &Contact, phone: &str) {
@@ -239,12 +281,12 @@ impl District {
                 "water": (["tap", "well", "river"][self.below(3) as usize]),
                 "danger_signs": if self.below(12) == 0 { "fever" } else { "none" },
             });
-            self.report("household_visit", visit as u64 * 30, household, fields);
+            self.report("household_visit", visit as u64 * 30, household.worker, household.phone, fields);
         }
         for (number, vaccine) in VACCINES.iter().enumerate() {
             let fields =
                 json!({"patient_id": household.members[1].id, "vaccine": vaccine, "dose": 1, "card_seen": true});
-            self.report("immunisation", 10 + number as u64 * 45, household, fields);
+            self.report("immunisation", 10 + number as u64 * 45, household.worker, household.phone, fields);
         }
         if household.number.is_multiple_of(3) {
             self.pregnancy(household);
@@ -255,7 +297,7 @@ impl District {
         let mother = &household.members[0].id;
         let weeks = 8 + self.below(8);
         let fields = json!({"patient_id": mother, "weeks_at_registration": weeks, "risk": self.below(5) == 0});
-        self.report("pregnancy", 5, household, fields);
+        self.report("pregnancy", 5, household.worker, household.phone, fields);
         for visit in 1..=3 {
             let fields = json!({
                 "patient_id": mother,
@@ -264,11 +306,11 @@ impl District {
                 "iron_tablets": 30,
                 "next_visit_weeks": weeks + visit * 6 + 4,
             });
-            self.report("antenatal_visit", 5 + visit * 42, household, fields);
+            self.report("antenatal_visit", 5 + visit * 42, household.worker, household.phone, fields);
         }
     }
 
-    fn report(&mut self, form: &str, day: u64, household: &Household<'_>, fields: Value) {
+    fn report(&mut self, form: &str, day: u64, worker: &Contact, phone: &str, fields: Value) {
         self.reports += 1;
         let accident = self.below(5 * DAY);
         self.documents.push(json!({
@@ -277,8 +319,8 @@ impl District {
             "form": form,
             "content_type": "xml",
             "reported_date": FIRST_DAY + day * DAY + accident,
-            "from": household.phone,
-            "contact": household.worker.lineage,
+            "from": phone,
+            "contact": worker.lineage,
             "fields": fields,
         }));
     }
@@ -290,13 +332,13 @@ mod tests {
 
     use serde_json::Value;
 
-    use super::{documents, tally};
+    use super::{accounts, documents, security, tally};
 
     #[test]
     fn the_district_has_its_size_and_is_always_the_same() {
         let district = documents();
         let counts: Vec<usize> = tally(&district).into_iter().map(|(_, count)| count).collect();
-        assert_eq!(counts, [1, 2, 6, 60, 240, 360, 180, 20, 60, 1]);
+        assert_eq!(counts, [1, 2, 6, 60, 240, 360, 180, 20, 60, 36, 1]);
         assert_eq!(counts.iter().sum::<usize>(), district.len(), "every document is of a known kind");
         assert_eq!(district, documents());
     }
@@ -316,6 +358,21 @@ mod tests {
                 assert_eq!(stored["parent"]["_id"], link["parent"]["_id"], "the chain of {}", document["_id"]);
                 links.push(&link["parent"]);
             }
+        }
+    }
+
+    #[test]
+    fn every_account_stands_for_stored_contacts() {
+        let district = documents();
+        let stored = |id: &Value| district.iter().find(|document| document["_id"] == *id);
+        let accounts = accounts("x");
+        assert_eq!(accounts.len(), 4);
+        for account in accounts {
+            let person = stored(&account["contact_id"]).expect("a stored person");
+            assert_eq!(person["parent"]["_id"], account["facility_id"]);
+            assert!(stored(&account["facility_id"]).is_some(), "{account}");
+            let roles = security()["members"]["roles"].clone();
+            assert!(roles.as_array().is_some_and(|roles| roles.contains(&account["roles"][0])), "{account}");
         }
     }
 
