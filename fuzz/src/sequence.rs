@@ -34,13 +34,24 @@ pub fn run(data: &[u8]) {
 fn since(text: &str) {
     let Ok(since) = Since::parse(text) else { return };
     assert_eq!(Since::parse(&format!("\"{}\"", text.trim_matches('"'))).as_ref(), Ok(&since), "quoted or not");
-    if let Since::Token { tags, position } = since {
+    if let Since::Token { tags, position, ref mark } = since {
         let mut halves = [[0; 4]; 2];
         halves[0].copy_from_slice(&tags[..4]);
         halves[1].copy_from_slice(&tags[4..]);
         let prefix = TokenPrefix::new(halves[0], halves[1]);
-        assert_eq!(prefix.resolve(&since), StartingPoint::After(position));
-        assert_eq!(Since::parse(&prefix.token(position)), Ok(since), "the token it stands for");
+        let token = match mark {
+            None => {
+                assert_eq!(prefix.resolve(&since), StartingPoint::After(position));
+                prefix.token(position)
+            }
+            Some(mark) => {
+                assert_eq!(prefix.resolve_scoped(&since), Some((position, Some(mark.clone()))));
+                let mut token = Vec::new();
+                prefix.write_scoped(position, mark, &mut token);
+                String::from_utf8(token).expect("text")
+            }
+        };
+        assert_eq!(Since::parse(&token), Ok(since), "the token it stands for");
     }
 }
 

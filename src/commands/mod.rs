@@ -3,5 +3,6 @@
 pub mod backup;
 pub mod bench;
 pub mod demo;
+pub mod place;
 pub mod serve;
 pub mod verify;

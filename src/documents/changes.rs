@@ -569,7 +569,7 @@ impl Walk {
         };
         let include = Include { conflicts: self.options.conflicts, attachments, ..Include::default() };
         match visible(snapshot, self.database.id(), &self.view, row.id, found)? {
-            Some(found) => drop(found.write(snapshot, self.database.id(), &include, out)),
+            Some(found) => found.write(snapshot, self.database.id(), &include, out),
             None => out.text.extend_from_slice(b"null"),
         }
         Ok(())

@@ -220,11 +220,8 @@ impl Writing<'_, '_> {
         match facts {
             Facts::Contact(contact) => {
                 super::filing::insert(&mut wanted, of_contact(id), Way::Contact, 0);
-                match contact.parents.first() {
-                    Some(parent) => {
-                        self.line_then(state, at, parent, &contact.parents, 1, Way::Contact, &mut wanted)?
-                    }
-                    None => {}
+                if let Some(parent) = contact.parents.first() {
+                    self.line_then(state, at, parent, &contact.parents, 1, Way::Contact, &mut wanted)?;
                 }
                 if let Some(stored) = self.filed(id)? {
                     primaries_then(&stored, at, Way::Primary, &mut wanted);

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
+use std::sync::Arc;
 
 use rocksdb::{DB, ReadOptions, WriteBatch};
 
@@ -30,6 +31,8 @@ pub struct Announcement {
 /// An open batch over the committed state.
 pub struct Batch<'a> {
     db: &'a DB,
+    /// The batch before, while it is on its way to the disk.
+    before: Option<Arc<Layer>>,
     /// What requests wrote that are done.
     kept: Layer,
     /// What the present request wrote.
@@ -37,15 +40,16 @@ pub struct Batch<'a> {
     bytes: usize,
 }
 
+/// What was written, over what is committed.
 #[derive(Default)]
-struct Layer {
+pub(super) struct Layer {
     overlays: [Overlay; FAMILIES.len()],
     announcements: Vec<Announcement>,
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new(db: &'a DB) -> Self {
-        Self { db, kept: Layer::default(), open: Layer::default(), bytes: 0 }
+    pub(super) fn new(db: &'a DB, before: Option<Arc<Layer>>) -> Self {
+        Self { db, before, kept: Layer::default(), open: Layer::default(), bytes: 0 }
     }
 
     /// Writes a value.
@@ -102,8 +106,8 @@ impl<'a> Batch<'a> {
         self.open = Layer::default();
     }
 
-    /// The engine's batch, and what to announce when it is durable.
-    pub(super) fn finish(self) -> StorageResult<(WriteBatch, Vec<Announcement>)> {
+    /// The engine's batch, what to announce when it is durable, and what the next batch must see until then.
+    pub(super) fn finish(mut self) -> StorageResult<(WriteBatch, Vec<Announcement>, Arc<Layer>)> {
         let mut batch = WriteBatch::with_capacity_bytes(self.bytes + self.bytes / 8);
         for ((family, _, _), overlay) in FAMILIES.iter().zip(&self.kept.overlays) {
             if overlay.is_empty() {
@@ -117,14 +121,21 @@ impl<'a> Batch<'a> {
                 }
             }
         }
-        Ok((batch, self.kept.announcements))
+        let announcements = std::mem::take(&mut self.kept.announcements);
+        Ok((batch, announcements, Arc::new(self.kept)))
+    }
+}
+
+impl Batch<'_> {
+    /// From the newest to the oldest.
+    fn layers(&self) -> impl Iterator<Item = &Layer> {
+        [Some(&self.open), Some(&self.kept), self.before.as_deref()].into_iter().flatten()
     }
 }
 
 impl Read for Batch<'_> {
     fn get_bytes(&self, family: Family, key: &[u8]) -> StorageResult<Option<Vec<u8>>> {
-        let layers = [&self.open, &self.kept];
-        if let Some(written) = layers.into_iter().find_map(|layer| layer.overlays[family as usize].get(key)) {
+        if let Some(written) = self.layers().find_map(|layer| layer.overlays[family as usize].get(key)) {
             return Ok(written.clone());
         }
         Ok(self.db.get_cf(family_handle(self.db, family)?, key)?)
@@ -132,16 +143,14 @@ impl Read for Batch<'_> {
 
     fn scan(&self, family: Family, range: &Range, visit: &mut Visit<'_>) -> StorageResult<()> {
         let to = range.to.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-        let bounds = (Bound::Included(range.from.as_slice()), to);
-        let mut written: Vec<(&Vec<u8>, &Option<Vec<u8>>)> =
-            self.open.overlays[family as usize].range::<[u8], _>(bounds).collect();
-        let kept = self.kept.overlays[family as usize].range::<[u8], _>(bounds);
-        let open = &self.open.overlays[family as usize];
-        let alone = written.is_empty();
-        written.extend(kept.filter(|(key, _)| !open.contains_key(*key)));
-        if !alone {
-            written.sort_unstable_by_key(|(key, _)| *key);
+        let mut seen: BTreeMap<&Vec<u8>, &Option<Vec<u8>>> = BTreeMap::new();
+        for layer in self.layers() {
+            let bounds = (Bound::Included(range.from.as_slice()), to);
+            for (key, value) in layer.overlays[family as usize].range::<[u8], _>(bounds) {
+                seen.entry(key).or_insert(value);
+            }
         }
+        let mut written: Vec<(&Vec<u8>, &Option<Vec<u8>>)> = seen.into_iter().collect();
         if !range.descending {
             written.reverse(); // the next one to come is the last of the list
         }

@@ -1,6 +1,5 @@
 //! The promises of the store, on a real RocksDB in a temporary folder.
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use proptest::prelude::*;
@@ -153,7 +152,7 @@ proptest! {
             Ok::<(), StorageError>(())
         });
         runtime().block_on(seed).expect("seed");
-        let mut batch = Batch::new(&store.inner.db);
+        let mut batch = Batch::new(&store.inner.db, None);
         let mut model = committed;
         let mut kept = model.clone();
         for step in steps {

@@ -1,4 +1,5 @@
-//! The single writer: gathers waiting work, one batch, one commit, one fsync, then the answers.
+//! The single writer: gathers waiting work, one batch, one commit, one fsync, then the answers. While a batch is on its way
+//! to the disk the next one is decided.
 //!
 //! Work arrives as closures over the open batch, so every decision is made beside the data it judges; there are no locks
 //! and no write conflicts, and the order of positions is the order of commits. An answer leaves only after its batch is
@@ -6,12 +7,15 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use rocksdb::WriteOptions;
+use std::thread::Thread;
+use std::time::Duration;
+
+use rocksdb::{WriteBatch, WriteOptions};
 use tokio::sync::{mpsc, oneshot};
 
-use super::batch::Batch;
+use super::batch::{Announcement, Batch, Layer};
 use super::error::{StorageError, StorageResult};
 use super::{Inner, Store};
 
@@ -21,6 +25,8 @@ pub(super) const QUEUE_LENGTH: usize = 8192;
 const BATCH_BYTES: usize = 8 << 20;
 /// … or this many requests.
 const BATCH_REQUESTS: usize = 1024;
+/// How often new work is looked for while the batch before is on its way to the disk.
+const GATHERING: Duration = Duration::from_micros(200);
 
 type Answer = Box<dyn FnOnce(StorageResult<()>) + Send>;
 pub(super) type Job = Box<dyn FnOnce(&mut Batch<'_>) -> Answer + Send>;
@@ -78,37 +84,107 @@ impl Store {
     }
 }
 
+/// A batch on its way to the disk.
+struct Flight {
+    batch: WriteBatch,
+    announcements: Vec<Announcement>,
+    answers: Vec<Answer>,
+    /// Which one, counted from 1.
+    number: u64,
+    /// It was decided before the one before it was durable.
+    builds_on: bool,
+}
+
+/// How far the disk is: numbers of batches.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Batches that are done, durable or failed.
+    done: AtomicU64,
+    /// The last batch that failed; what builds on it fails too.
+    failed: AtomicU64,
+}
+
 /// The writer's thread: ends when every [`Store`] is gone or the store is closed.
+///
+/// While one batch is made durable (on a thread of its own), the next is already decided: its reads see what is on its way.
+/// If that fails, so does everything that was built on it.
 pub(super) fn run(inner: &Arc<Inner>, mut queue: mpsc::Receiver<Job>) {
+    let progress = Arc::new(Progress::default());
+    let (sender, flights) = std::sync::mpsc::sync_channel::<Flight>(0);
+    let committing = {
+        let (inner, progress, writer) = (Arc::clone(inner), Arc::clone(&progress), std::thread::current());
+        let committer = std::thread::Builder::new().name("committer".to_owned());
+        committer.spawn(move || commit_all(&inner, &progress, &writer, &flights))
+    };
+    let Ok(committing) = committing else { return };
+    let mut on_its_way: Option<Arc<Layer>> = None;
+    let mut number = 0;
     while let Some(first) = queue.blocking_recv() {
-        let mut batch = Batch::new(&inner.db);
+        if progress.done.load(Ordering::Acquire) == number {
+            on_its_way = None;
+        }
+        number += 1;
+        let mut batch = Batch::new(&inner.db, on_its_way.clone());
+        let builds_on = on_its_way.is_some();
         let mut answers = vec![first(&mut batch)];
         while batch.bytes() < BATCH_BYTES && answers.len() < BATCH_REQUESTS {
-            let Ok(job) = queue.try_recv() else { break };
-            answers.push(job(&mut batch));
+            match queue.try_recv() {
+                Ok(job) => answers.push(job(&mut batch)),
+                // Nothing waits: go on gathering only while the batch before is not durable yet.
+                Err(_) if progress.done.load(Ordering::Acquire) + 1 >= number => break,
+                Err(_) => std::thread::park_timeout(GATHERING),
+            }
         }
-        let outcome = commit(inner, batch);
-        inner.healthy.store(outcome.is_ok(), Ordering::Relaxed);
-        if let Err(error) = &outcome {
-            tracing::error!(%error, "a batch could not be made durable; its writes are refused");
-        }
-        for answer in answers {
-            answer(outcome.clone());
+        let (batch, announcements, layer) = match batch.finish() {
+            Ok(finished) => finished,
+            Err(error) => {
+                for answer in answers {
+                    answer(Err(error.clone()));
+                }
+                number -= 1;
+                continue;
+            }
+        };
+        on_its_way = Some(layer);
+        if sender.send(Flight { batch, announcements, answers, number, builds_on }).is_err() {
+            return;
         }
         if inner.closing.load(Ordering::Relaxed) {
             queue.close();
         }
     }
+    drop(sender);
+    drop(committing.join());
 }
 
-fn commit(inner: &Inner, batch: Batch<'_>) -> StorageResult<()> {
-    if batch.bytes() == 0 {
+/// The committer's thread: one batch after the other, each durable before it is answered.
+fn commit_all(inner: &Inner, progress: &Progress, writer: &Thread, flights: &std::sync::mpsc::Receiver<Flight>) {
+    while let Ok(Flight { batch, announcements, answers, number, builds_on }) = flights.recv() {
+        let outcome = match builds_on && progress.failed.load(Ordering::Acquire) + 1 == number {
+            true => Err(StorageError::Overloaded),
+            false => commit(inner, batch),
+        };
+        inner.healthy.store(outcome.is_ok(), Ordering::Relaxed);
+        match &outcome {
+            Ok(()) => inner.announcements.publish(&announcements),
+            Err(error) => {
+                progress.failed.store(number, Ordering::Release);
+                tracing::error!(%error, "a batch could not be made durable; its writes are refused");
+            }
+        }
+        progress.done.store(number, Ordering::Release);
+        writer.unpark();
+        for answer in answers {
+            answer(outcome.clone());
+        }
+    }
+}
+
+fn commit(inner: &Inner, batch: WriteBatch) -> StorageResult<()> {
+    if batch.is_empty() {
         return Ok(());
     }
-    let (batch, announcements) = batch.finish()?;
     let mut options = WriteOptions::default();
     options.set_sync(true);
-    inner.db.write_opt(batch, &options)?;
-    inner.announcements.publish(&announcements);
-    Ok(())
+    Ok(inner.db.write_opt(batch, &options)?)
 }

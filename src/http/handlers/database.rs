@@ -35,7 +35,7 @@ pub(super) fn info_of(context: &Context, database: &Database) -> Result<Value, H
         counters = Counters { documents, position: counters.position, ..Counters::default() };
         (file, purge_seq) = (0, "0".to_owned());
     }
-    Ok(json!({
+    let mut info = json!({
         "instance_start_time": database.row.created.to_string(),
         "db_name": database.name,
         "purge_seq": purge_seq,
@@ -51,7 +51,13 @@ pub(super) fn info_of(context: &Context, database: &Database) -> Result<Value, H
         "disk_format_version": 8,
         "compact_running": context.services.compactions().contains_key(&database.name),
         "cluster": {"q": 1, "n": 1, "w": 1, "r": 1},
-    }))
+    });
+    if context.view.restricted().is_some() {
+        let limit = context.settings.soft_scope_documents;
+        info["scope"] =
+            json!({"documents": counters.documents, "soft_limit": limit, "over": counters.documents > limit});
+    }
+    Ok(info)
 }
 
 /// `GET /db`.

@@ -7,16 +7,19 @@ use settle_protocol::document_id::{IdKind, check_document_id};
 use settle_protocol::multipart::{Boundary, Encoder, PartHead};
 use settle_protocol::{Error, ErrorKind, Revision};
 
+use super::server::hex;
 use super::users::{guard_design, guard_read, prepare_writes, show};
 use super::{Handled, document_id, escaped, local, pull};
 use crate::documents::error::DocumentError;
 use crate::documents::output::Output;
-use crate::documents::read::{Include, OpenRevision, Wanted, find, open_revisions, visible};
+use crate::documents::provenance::{PROVENANCE, ProvenanceKey};
+use crate::documents::read::{Found, Include, OpenRevision, Wanted, find, open_revisions, visible};
 use crate::documents::write::{Mode, Source, Write, WriteAttachment, Writing};
 use crate::http::error::HttpError;
 use crate::http::multipart::{Limits, read_document, write_of};
 use crate::http::pipeline::Context;
 use crate::http::response::{Answer, matches_tag, tag_of};
+use crate::storage::{Read, Snapshot};
 
 /// Whether an `Accept` header admits a type; no header admits all.
 pub(super) fn accepts(accept: Option<&str>, kind: &str, subtype: &str) -> bool {
@@ -134,10 +137,29 @@ pub(super) async fn read(context: &mut Context) -> Handled {
         }
     } else {
         found.write(&snapshot, database, &include, &mut out);
+        if context.request.query.flag("provenance") && context.require_steward().is_ok() {
+            write_provenance(&snapshot, database, &found, &mut out)?;
+        }
         out.text.push(b'\n');
         Answer::output(200, out, &store)
     };
     Ok(if tagged { answer.etag(&tag) } else { answer })
+}
+
+/// `?provenance=true`, for stewards: who brought which revision, on which device, and when.
+fn write_provenance(snapshot: &Snapshot<'_>, database: u32, found: &Found, out: &mut Output) -> Result<(), HttpError> {
+    let mut rows = Vec::new();
+    for node in found.row.tree.nodes() {
+        let key = ProvenanceKey::new(database, &found.id, &node.revision);
+        let Some(row) = snapshot.get(&PROVENANCE, &key)? else { continue };
+        let (account, device) = (row.account, hex(&row.device));
+        rows.push(serde_json::json!({"rev": node.revision.to_string(), "account": account, "device": device,
+                                     "position": row.position, "time": row.time}));
+    }
+    out.text.pop(); // the closing brace
+    let member = format!(",\"_provenance\":{}}}", serde_json::Value::Array(rows));
+    out.text.extend_from_slice(member.as_bytes());
+    Ok(())
 }
 
 fn read_open(context: &Context, id: &str, open: &str, include: &Include) -> Handled {

@@ -68,6 +68,17 @@ pub(super) fn metrics(context: &Context) -> Answer {
     gauge("documents", "Documents that are not deleted.", &per_database(|counters| counters.documents));
     gauge("deleted_documents", "Tombstones.", &per_database(|counters| counters.deleted));
     gauge("position", "Newest position of the log.", &per_database(|counters| counters.position));
+    let escrowed: Vec<(String, u64)> = services
+        .catalogue
+        .names()
+        .into_iter()
+        .filter_map(|name| {
+            let database = services.catalogue.find(&name).ok().filter(|database| database.row.scoped)?;
+            let live = crate::documents::escrow::live(&snapshot, database.id()).ok()?;
+            Some((format!("{{database=\"{name}\"}}"), live))
+        })
+        .collect();
+    gauge("escrow_documents", "Refused revisions that wait for a decision.", &escrowed);
     let mut answer = Answer::json(200, text);
     answer = answer.content_type("text/plain; version=0.0.4");
     answer

@@ -22,6 +22,7 @@ use crate::documents::listing::{Extent, Listing};
 use crate::documents::local;
 use crate::documents::output::Output;
 use crate::documents::read::{AttachmentBytes, Found, Include, OpenRevision, open_revisions};
+use crate::documents::scoped_feed::visible_ids;
 use crate::http::error::HttpError;
 use crate::http::pipeline::Context;
 use crate::http::response::{Answer, stream_pieces};
@@ -44,6 +45,17 @@ pub(super) async fn changes(context: &mut Context) -> Handled {
     }
     let feed = options.feed;
     let store = context.services.store.clone();
+    let most = context.settings.hard_scope_documents;
+    if let Some(restricted) = context.view.restricted().filter(|_| most > 0) {
+        let documents = visible_ids(&store.snapshot(), restricted, context.database()?.id())?.len() as u64;
+        if documents > most {
+            let reason = format!(
+                "There are {documents} documents in your area, more than the {most} that a device may hold. Pushes go on; ask \
+                 your supervisor to divide the area."
+            );
+            return Err(Error::new(ErrorKind::Forbidden, reason).into());
+        }
+    }
     let changes = Changes::open(&store, context.database()?, options, &context.view, context.services.clock.now())?;
     let stream = futures::stream::try_unfold((changes, store), |(mut changes, store)| async move {
         let pieces = changes.next().await.map_err(io::Error::from)?;
