@@ -5,6 +5,7 @@
 //! any idea of how the server does it; `scope_model/cases.rs` holds it against the acceptance data. The rest drives a real
 //! server. `SETTLE_STEPS` says how many steps (20,000 otherwise), `SETTLE_SEED` repeats one world. A step is a document
 //! written, deleted, moved or pushed, a page pulled, a change of an account or of the settings, a restart.
+//! `SETTLE_EVERY=1` compares what every user sees after every single change, which takes long and finds the first wrong one.
 //! `SETTLE_DRAIN=strict` also insists that the drain window accepts whatever the rule says it does.
 
 mod cases;

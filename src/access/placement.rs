@@ -100,7 +100,7 @@ pub struct Entry {
     pub way: Way,
     /// Steps between the anchor and what the document is about.
     pub depth: u8,
-    /// Since when; kept across edits and returns.
+    /// Since when; kept across edits. A return is an entry of its own.
     pub joined: Position,
     /// Until when; `None`: still.
     pub left: Option<Position>,
@@ -149,5 +149,12 @@ impl Placement {
     /// Present entries.
     pub fn present(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter().filter(|entry| entry.left.is_none())
+    }
+
+    /// What decided beside the entries at a position; without one: now.
+    #[must_use]
+    pub fn filter_at(&self, at: Option<Position>) -> &Filter {
+        let then = at.and_then(|at| self.past.iter().find(|(_, until)| *until > at));
+        then.map_or(&self.filter, |(filter, _)| filter)
     }
 }

@@ -162,7 +162,7 @@ impl Scope {
     /// Whether it sees a document now, or saw it at a position.
     #[must_use]
     pub fn sees(&self, placement: &Placement, at: Option<Position>) -> bool {
-        self.passes(&placement.filter, &placement.entries, at)
+        self.passes(placement.filter_at(at), &placement.entries, at)
     }
 
     /// As [`Scope::sees`], for a document that is not filed yet.

@@ -28,6 +28,8 @@ const LONGEST_LINE: usize = 64;
 const CLUSTER_LEVEL: usize = 2;
 /// Earlier filters that a document remembers.
 const PAST_FILTERS: usize = 8;
+/// Earlier stays of a document in one place that it remembers apart; older ones become one.
+const PAST_STAYS: usize = 8;
 
 const CORRUPT: StorageError = StorageError::Corrupt { table: "feed", problem: "malformed value" };
 
@@ -125,8 +127,10 @@ impl Writing<'_, '_> {
                 }
             }
         }
-        if old.is_none() {
-            new.placement.brought = self.device().map(|device| (device, self.counters.position));
+        if old.as_ref().is_none_or(|old| old.deleted && !new.deleted)
+            && let Some(device) = self.device()
+        {
+            new.placement.brought = Some((device, self.counters.position));
         }
         let change = change.map(|change| {
             let mut bytes = Vec::with_capacity(64);
@@ -480,18 +484,19 @@ impl Writing<'_, '_> {
     ) {
         let (database, position) = (self.id, self.counters.position);
         let Places { wanted: mut missing, filter, .. } = places;
+        let mut kept = BTreeSet::new();
         let mut entries = Vec::with_capacity(missing.len() + old.placement.entries.len());
         for entry in &old.placement.entries {
             let mut entry = *entry;
             let key_at = |at| feed_key(database, &entry.anchor, entry.way, entry.depth, at);
             let stays = missing.get(&(entry.anchor, entry.way)) == Some(&entry.depth) && change.is_some();
-            if stays {
-                missing.remove(&(entry.anchor, entry.way));
-            }
             match (entry.left, before) {
                 (None, Some(before)) => self.batch.delete_bytes(Family::Feed, key_at(before)),
                 (Some(left), _) if stays || change.is_none() => self.batch.delete_bytes(Family::Feed, key_at(left)),
                 _ => {}
+            }
+            if stays && entry.left.is_none() {
+                kept.insert((entry.anchor, entry.way));
             }
             if !stays && entry.left.is_none() && change.is_some() {
                 if !entry.way.is_shown() {
@@ -500,12 +505,12 @@ impl Writing<'_, '_> {
                 entry.left = Some(position);
                 self.batch.put_bytes(Family::Feed, key_at(position), FeedView::left(id));
                 self.reached.insert(entry.anchor);
-            } else if stays {
-                entry.left = None;
             }
             entries.push(entry);
         }
+        missing.retain(|place, _| !kept.contains(place));
         for ((anchor, way), depth) in missing {
+            join_oldest_stays(&mut entries, (anchor, way, depth));
             entries.push(Entry { anchor, way, depth, joined: position, left: None });
         }
         if let Some(change) = change {
@@ -544,7 +549,7 @@ impl Writing<'_, '_> {
         self.follow_up(place, then)
     }
 
-    /// Files again what hangs on a changed contact: contacts from the top down, then the rest.
+    /// Files again what hangs on a changed contact.
     fn follow_up(&mut self, id: &str, then: Consequences) -> StorageResult<()> {
         let mut below: BTreeMap<String, u8> = BTreeMap::new();
         let mut others: BTreeSet<String> = BTreeSet::new();
@@ -580,15 +585,31 @@ impl Writing<'_, '_> {
         }
         let mut contacts: Vec<(u8, String)> = below.into_iter().map(|(id, depth)| (depth, id)).collect();
         contacts.sort_unstable();
+        // All lines first, parents before children: a place may lie deeper than its primary contact, and a target as
+        // deep as its owner.
         for (_, contact) in contacts {
-            others.remove(&contact);
             if contact != id {
-                self.file_again(&contact)?;
+                self.draw_line_again(&contact)?;
+                others.insert(contact);
             }
         }
         others.remove(id);
         for other in others {
             self.file_again(&other)?;
+        }
+        Ok(())
+    }
+
+    /// Brings the line of a stored contact to what it is below its parent now.
+    fn draw_line_again(&mut self, id: &str) -> StorageResult<()> {
+        let Some(mut filed) = self.filed(id)? else { return Ok(()) };
+        let Some(contact) = filed.contact() else { return Ok(()) };
+        let line = self.line_of(id, &contact.parents)?;
+        if filed.line != line {
+            self.touched.insert(id.to_owned());
+            self.deepen(line.len())?;
+            filed.line = line;
+            self.batch.put(&PLACEMENTS, &DocumentKey { database: self.id, id: id.to_owned() }, &filed);
         }
         Ok(())
     }
@@ -608,13 +629,6 @@ impl Writing<'_, '_> {
     fn file_again(&mut self, id: &str) -> StorageResult<()> {
         let Some(old) = self.filed(id)? else { return Ok(()) };
         let mut new = old.clone();
-        if let Some(contact) = old.contact() {
-            new.line = self.line_of(id, &contact.parents)?;
-            if old.line != new.line {
-                self.touched.insert(id.to_owned());
-                self.deepen(new.line.len())?;
-            }
-        }
         let places = self.places(&new)?;
         self.expect(id, &old, &mut new, &places)?;
         let present: Wanted = old.placement.present().map(|entry| ((entry.anchor, entry.way), entry.depth)).collect();
@@ -652,6 +666,18 @@ pub(super) fn insert(wanted: &mut Wanted, anchor: Anchor, way: Way, depth: usize
     let depth = u8::try_from(depth).unwrap_or(u8::MAX);
     let shallowest = wanted.entry((anchor, way)).or_insert(depth);
     *shallowest = depth.min(*shallowest);
+}
+
+/// Makes the two oldest of too many earlier stays in one place one.
+fn join_oldest_stays(entries: &mut Vec<Entry>, place: (Anchor, Way, u8)) {
+    let stays = entries.iter().enumerate().filter(|(_, entry)| (entry.anchor, entry.way, entry.depth) == place);
+    let stays: Vec<usize> = stays.map(|(at, _)| at).collect();
+    if let [oldest, next, ..] = stays[..]
+        && stays.len() >= PAST_STAYS
+    {
+        entries[next].joined = entries[oldest].joined;
+        entries.remove(oldest);
+    }
 }
 
 /// A deleted primary contact is simply not there (S9); its own place stays for its records (S11).

@@ -267,6 +267,7 @@ impl Writing<'_, '_> {
     }
 
     /// The line of a contact as it was at a position. One that this device brought since hangs below its parent of then.
+    /// What is on the line already ends it, as loops do in [`Writing::line_of`].
     #[expect(clippy::too_many_arguments, reason = "one step of a recursion over a line")]
     fn line_then(
         &self,
@@ -280,18 +281,28 @@ impl Writing<'_, '_> {
     ) -> StorageResult<()> {
         let Some(filed) = self.filed(id)?.filter(|filed| filed.contact().is_some()) else {
             for (step, id) in embedded.iter().enumerate() {
+                if wanted.contains_key(&(of_contact(id), way)) {
+                    break;
+                }
                 super::filing::insert(wanted, of_contact(id), way, depth + step);
             }
             return Ok(());
         };
         let then = filed.placement.entries.iter().filter(|entry| entry.way == Way::Contact && entry.holds(Some(at)));
-        let mut found = false;
+        let mut then: Vec<&Entry> = then.collect();
+        then.sort_unstable_by_key(|entry| entry.depth);
+        let found = !then.is_empty();
         for entry in then {
-            found = true;
+            if wanted.contains_key(&(entry.anchor, way)) {
+                break;
+            }
             super::filing::insert(wanted, entry.anchor, way, depth + usize::from(entry.depth));
         }
         let brought = filed.placement.brought;
         if found || depth > 64 || brought.is_none_or(|(device, since)| device != state.device || since <= at) {
+            return Ok(());
+        }
+        if wanted.contains_key(&(of_contact(id), way)) {
             return Ok(());
         }
         super::filing::insert(wanted, of_contact(id), way, depth);
@@ -473,8 +484,11 @@ fn with_facts((at, write): (usize, Write)) -> (usize, Write, Facts) {
     (at, write, facts)
 }
 
-/// The anchors of then by way of places whose primary contact it was.
+/// The anchors of then by way of places whose primary contact it was. Nobody who is deleted by now is one (S9).
 fn primaries_then(contact: &Filed, at: Position, way: Way, wanted: &mut Wanted) {
+    if contact.deleted {
+        return;
+    }
     let then = contact.placement.entries.iter().filter(|entry| entry.way == Way::Primary && entry.holds(Some(at)));
     for entry in then {
         super::filing::insert(wanted, entry.anchor, way, usize::from(entry.depth));

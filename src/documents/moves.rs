@@ -63,6 +63,11 @@ pub fn move_contact(writing: &mut Writing<'_, '_>, id: &str, to: &str, most: usi
     let body = writing.body(id, &row, &winner)?.ok_or_else(Error::missing)?;
     let parents = parents_below(writing, to)?;
     let before = writing.counters.position;
+    let key = DocumentKey { database: writing.id, id: id.to_owned() };
+    if let Some(mut filed) = writing.filed(id)?.filter(|filed| filed.moved.is_some()) {
+        filed.moved = None; // an earlier move does not stand against this one, even if the winner never saw it
+        writing.batch.put(&PLACEMENTS, &key, &filed);
+    }
     let revision = writing.write(Write {
         id: id.to_owned(),
         mode: Mode::edit(Some(winner)),
@@ -72,7 +77,6 @@ pub fn move_contact(writing: &mut Writing<'_, '_>, id: &str, to: &str, most: usi
         user: None,
         facts: None,
     })?;
-    let key = DocumentKey { database: writing.id, id: id.to_owned() };
     if let Some(mut filed) = writing.filed(id)? {
         filed.moved = Some((revision.clone(), parents));
         writing.batch.put(&PLACEMENTS, &key, &filed);

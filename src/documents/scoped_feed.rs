@@ -80,6 +80,8 @@ struct Found {
     passes: bool,
     /// The row of the log, or the id of a document that left.
     row: Result<Vec<u8>, String>,
+    /// It left one of the ranges here, whatever other rows it has at this position.
+    left: bool,
     private: bool,
     /// The cursor where it was found.
     cursor: Cursor,
@@ -301,10 +303,16 @@ impl ScopedFeed {
                     (Ok(change.to_vec()), own, private)
                 }
             };
-            let this = Found { position, passes, row, private, cursor };
+            let left = row.is_err();
+            let this = Found { position, passes, row, left, private, cursor };
             match found.last_mut().filter(|_| known) {
-                Some(last) if (this.passes && !last.passes) || (this.row.is_ok() && last.row.is_err()) => *last = this,
-                Some(_) => {}
+                Some(last) => {
+                    let left = left || last.left;
+                    if (this.passes && !last.passes) || (this.row.is_ok() && last.row.is_err()) {
+                        *last = this;
+                    }
+                    last.left = left;
+                }
                 None => found.push(this),
             }
             Ok(ControlFlow::Continue(()))
@@ -341,12 +349,10 @@ impl ScopedFeed {
         let lost = match self.step {
             Step::Lost(_) => self.former.iter().any(|(scope, end)| scope.saw(&placement, *end)),
             Step::Gained(_) => false,
-            Step::Normal => match found.row {
-                Err(_) => self.saw_before(snapshot, &placement, found.position)?,
-                Ok(_) => {
-                    placement.past.iter().any(|(_, until)| *until > self.start) && scope.saw(&placement, found.position)
-                }
-            },
+            Step::Normal if found.left => self.saw_before(snapshot, &placement, found.position)?,
+            Step::Normal => {
+                placement.past.iter().any(|(_, until)| *until > self.start) && scope.saw(&placement, found.position)
+            }
         };
         Ok(lost.then_some(Row::Lost(id)))
     }

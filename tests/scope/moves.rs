@@ -74,6 +74,25 @@ fn edits_from_before_a_move_do_not_undo_it() -> Outcome<()> {
     Ok(())
 }
 
+/// The winner knows nothing of the first move, and the second one is made on top of it.
+#[test]
+fn a_second_move_counts_after_such_an_edit() -> Outcome<()> {
+    let (_world, operator, mut holder, mut neighbour) = village()?;
+    let mut old = operator.get("hh-1")?.ok_or("hh-1 is not stored")?;
+    operator.move_place("hh-1", "area-2")?;
+    for member in ["_rev", "_revisions"] {
+        old.as_object_mut().ok_or("hh-1 is no object")?.remove(member);
+    }
+    holder.push(&[old], &json!({"hh-1": 3}))?;
+    assert_eq!(neighbour.pull()?.gained, household());
+    operator.move_place("hh-1", "area-1")?;
+    for id in HOUSEHOLD {
+        assert!(holder.sees(id)? && !neighbour.sees(id)?, "{id} is back");
+    }
+    assert_eq!(neighbour.pull()?.lost, household());
+    Ok(())
+}
+
 /// An edit that has seen the move may put the place elsewhere again.
 #[test]
 fn an_edit_that_knows_a_move_may_undo_it() -> Outcome<()> {

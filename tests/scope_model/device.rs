@@ -308,6 +308,14 @@ impl World {
         }
     }
 
+    /// Holds what every user sees against the lists of the server.
+    pub(super) fn check_all_lists(&self) {
+        for (at, device) in self.devices.iter().enumerate() {
+            let seen = self.state.seen_by(&device.user).into_iter().collect();
+            self.check_lists(at, &seen);
+        }
+    }
+
     /// A few documents can be read by id exactly if the user sees them.
     pub(super) fn read(&mut self, at: usize) {
         let user = self.devices[at].user.clone();

@@ -163,7 +163,7 @@ pub(super) fn judge(now: &State, past: &[State], name: &str, drafts: &[Draft]) -
         (0..drafts.len()).map(|at| each.iter().all(|accepted| accepted[at])).collect()
     };
     let certain = all(&[now]);
-    if certain.iter().all(|accepted| *accepted) {
+    if certain.iter().all(|accepted| *accepted) && !drafts.iter().any(|draft| is_unspecified(now, draft)) {
         return vec![Verdict::Accept; drafts.len()];
     }
     let mut states = vec![now];

@@ -226,7 +226,12 @@ impl World {
             Verdict::Open => false,
         };
         if wrong {
-            self.fail(Some(&user), &draft.id, &told);
+            let mut opinions = String::new();
+            for world in std::iter::once(&self.state).chain(&self.past(at)) {
+                let supposed = world.supposing(&draft.id, &draft.path, &draft.body, true, Naming::Counts);
+                opinions += &format!("\nif it were stored: {}", supposed.reasons(&user, &draft.id));
+            }
+            self.fail(Some(&user), &draft.id, &format!("{told}{opinions}"));
         }
         self.note(&draft.id, told);
     }

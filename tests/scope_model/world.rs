@@ -232,6 +232,9 @@ impl World {
         }
         let Self { devices, state, .. } = self;
         devices.iter_mut().for_each(|device| device.look(state));
+        if std::env::var("SETTLE_EVERY").is_ok() {
+            self.check_all_lists();
+        }
     }
 
     /// Which of these revisions are stored, as an overseer sees it.
@@ -286,7 +289,8 @@ impl World {
             let notes = self.history.get(id).into_iter().flatten();
             notes.map(String::as_str).collect::<Vec<_>>().join("\n  ")
         };
-        let above = self.state.line(id).into_iter().skip(1);
+        let naming = self.state.contacts().filter(|(_, face, _)| face.primary.as_deref() == Some(id));
+        let above = self.state.line(id).into_iter().skip(1).chain(naming.map(|(place, ..)| place.clone()));
         let above = above.map(|place| format!("{place}:\n  {}", history(&place).replace("\n", "\n  ")));
         let above = above.collect::<Vec<_>>().join("\n  ");
         let reasons = user.map(|user| self.state.reasons(user, id)).unwrap_or_default();
@@ -294,9 +298,10 @@ impl World {
         let settings = self.state.live("settings").and_then(|settings| settings.face.as_ref());
         panic!(
             "{problem}\nSETTLE_SEED={} step {} user {user:?} document {id:?}\nthe oracle: sees it: {opinion}\n{reasons}\n\
-             settings: {}\nhistory of {id:?}:\n  {}\nabove it:\n  {above}\nhistory of the user's devices:\n  {}\nhistory of everything else:\n  {}\n",
+             drains: {}, settings: {}\nhistory of {id:?}:\n  {}\nabove it, and naming it:\n  {above}\nhistory of the user's devices:\n  {}\nhistory of everything else:\n  {}\n",
             self.seed,
             self.steps,
+            self.drains,
             json!(settings.map(|face| &face.body)),
             history(id),
             history(&format!("@{}", user.unwrap_or_default())),
