@@ -180,13 +180,7 @@ impl Writing<'_, '_> {
     }
 
     /// Line, claim, and the two sides of "primary contact"; notes what follows from a change of them.
-    fn update_contact(
-        &mut self,
-        id: &str,
-        old: &Filed,
-        new: &mut Filed,
-        then: &mut Consequences,
-    ) -> StorageResult<()> {
+    fn update_contact(&mut self, id: &str, old: &Filed, new: &mut Filed, then: &mut Consequences) -> StorageResult<()> {
         let anchor = of_contact(id);
         let (was, is) = (old.contact().is_some(), new.contact().is_some());
         if !was && !is {
