@@ -1,5 +1,6 @@
-// Unmodified PouchDB against a scoped database: each phone gets its own area and nothing else, a change of scope arrives
-// whole also when it is interrupted, a push outside of the scope neither stops nor repeats, and a move reaches everybody.
+// Unmodified PouchDB against a scoped database: each phone gets its own area and nothing else, a change of scope
+// arrives whole also when it is interrupted, a push outside of the scope neither stops nor repeats, and a move reaches
+// everybody.
 //
 // A bare PouchDB never removes what it lost, so "exactly the right documents" means here: what the phone holds without
 // what `_reconcile` tells it to drop is what the documents themselves say that it should hold (`ownOf`).

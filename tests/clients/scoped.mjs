@@ -35,8 +35,8 @@ export function without(ids, others) {
 }
 
 /**
- * The ids an account should hold of all `documents`: by its place, its depths, and the person it stands for. `moved` gives
- * the parent of each place that was moved while somebody edited it: the move stands, whichever revision wins (S17).
+ * The ids an account should hold of all `documents`: by its place, its depths, and the person it stands for. `moved`
+ * gives the parent of each place that was moved while somebody edited it: the move stands, whichever revision wins (S17).
  */
 export function ownOf(documents, { place, depth = 64, reportDepth = 64, contact = null, moved = {} }) {
   const places = [place].flat();
