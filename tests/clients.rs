@@ -25,7 +25,7 @@ macro_rules! client_files {
     };
 }
 
-client_files!(access, attachments, convergence, interruptions, replication, requests, servers);
+client_files!(access, attachments, convergence, interruptions, replication, requests, scope, servers);
 
 #[test]
 fn every_client_file_has_its_test() {

@@ -34,12 +34,16 @@ export function without(ids, others) {
   return ids.filter((id) => !known.has(id));
 }
 
-/** The ids an account should hold of all `documents`: by its place, its depths, and the person it stands for. */
-export function ownOf(documents, { place, depth = 64, reportDepth = 64, contact = null }) {
+/**
+ * The ids an account should hold of all `documents`: by its place, its depths, and the person it stands for. `moved`
+ * gives the parent of each place that was moved while somebody edited it: the move stands, whichever revision wins (S17).
+ */
+export function ownOf(documents, { place, depth = 64, reportDepth = 64, contact = null, moved = {} }) {
   const places = [place].flat();
   const byId = new Map(documents.map((document) => [document._id, document]));
+  const parentOf = (id) => moved[id] ?? byId.get(id)?.parent?._id;
   const depthOf = (id) => {
-    for (let at = id, steps = 0; at && steps <= 64; at = byId.get(at)?.parent?._id, steps += 1) {
+    for (let at = id, steps = 0; at && steps <= 64; at = parentOf(at), steps += 1) {
       if (places.includes(at)) return steps;
     }
     return null;
