@@ -16,7 +16,7 @@ use settle_protocol::{Revision, selector};
 use tokio::sync::watch;
 
 use super::databases::Database;
-use super::devices::{DeviceKey, note_pull};
+use super::devices::{DeviceKey, Told, note_pull};
 use super::error::DocumentResult;
 use super::output::{Output, Piece};
 use super::read::{AttachmentBytes, Found, Include, as_value, document, visible};
@@ -48,6 +48,7 @@ pub struct Changes {
     state: State,
     /// Seconds since 1970.
     now: u64,
+    drain_seconds: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +78,8 @@ struct Walk {
 }
 
 impl Changes {
-    /// Begins a feed over what a caller sees of a database. `now` in seconds.
+    /// Begins a feed over what a caller sees of a database. `now` in seconds; `drain_seconds`: how long a device's last pull
+    /// counts for its late pushes.
     ///
     /// # Errors
     /// When the store fails.
@@ -87,7 +89,14 @@ impl Changes {
         options: ChangesOptions,
         view: &View,
         now: u64,
+        drain_seconds: u64,
     ) -> DocumentResult<Self> {
+        let live = options.feed != Feed::Normal && !options.descending;
+        // Followed before the state is read: what comes in between wakes the feed.
+        let watches = match live {
+            true => topics(&database, view).into_iter().map(|topic| store.announcements().follow(topic, 0)).collect(),
+            false => Vec::new(),
+        };
         let snapshot = store.snapshot();
         let end = database.counters(&snapshot)?.position;
         let (scope, since) = match view.restricted() {
@@ -102,15 +111,6 @@ impl Changes {
                 StartingPoint::After(position) => (None, position),
             },
         };
-        let live = options.feed != Feed::Normal && !options.descending;
-        let mut topics = Vec::new();
-        if live {
-            match &scope {
-                Some(scope) => topics.extend(scope.anchors().iter().map(|anchor| topic(database.id(), anchor))),
-                None => topics.push(whole(database.id())),
-            }
-        }
-        let watches = topics.into_iter().map(|topic| store.announcements().follow(topic, end)).collect();
         let mut walk = Walk {
             store: store.clone(),
             cursor: if options.descending { end + 1 } else { since },
@@ -125,7 +125,7 @@ impl Changes {
         };
         walk.choose(&snapshot, if walk.options.descending { 0 } else { since })?;
         drop(snapshot);
-        Ok(Self { walk, watches, state: State::Opening, now })
+        Ok(Self { walk, watches, state: State::Opening, now, drain_seconds })
     }
 
     /// The next pieces of the answer; `None` at its end.
@@ -207,11 +207,14 @@ impl Changes {
         let Some(scope) = &self.walk.scope else { return };
         let (database, now) = (self.walk.database.id(), self.now);
         let key = DeviceKey(database, scope.restricted.device);
-        let told = scope.knows(self.walk.cursor);
+        let (position, of_scope) = scope.knows(self.walk.cursor);
+        let (with_lost, drain_seconds) = (self.walk.options.lost, self.drain_seconds);
+        let told = Told { position, scope: of_scope, with_lost, drain_seconds };
         let account = scope.restricted.account.clone();
         let known = self.walk.store.snapshot().get(&super::devices::DEVICES, &key).ok().flatten();
         let is_news = known.is_none_or(|known| {
-            let stale = now > known.pulled_at + NOTED_PULL_SECONDS || known.draining_since > 0;
+            let ends = known.draining_since > 0 || (with_lost && known.untold.is_some());
+            let stale = now > known.pulled_at + NOTED_PULL_SECONDS || ends;
             known.pulled.is_none() || known.scope != told.scope || scope.moved || stale
         });
         if is_news && !self.walk.options.descending {
@@ -259,6 +262,17 @@ impl Changes {
                 Ok(None)
             }
         }
+    }
+}
+
+/// What wakes a feed: what happens in the database, or under the anchors of a scope.
+fn topics(database: &Database, view: &View) -> Vec<u64> {
+    match view.restricted() {
+        Some(restricted) => {
+            let anchors = restricted.scope.anchors();
+            anchors.iter().map(|anchor| topic(database.id(), anchor)).collect()
+        }
+        None => vec![whole(database.id())],
     }
 }
 

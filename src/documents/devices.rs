@@ -33,6 +33,10 @@ pub struct DeviceRow {
     pub pulled_at: u64,
     /// Seconds since 1970.
     pub pushed_at: u64,
+    /// A client that does not ask for lost rows does not learn what it lost: the state (position, scope) that its late
+    /// pushes are still judged by, and since when.
+    #[serde(default)]
+    pub untold: Option<(Position, Position, u64)>,
     /// When it first pushed what only its last pull allows; 0: not since that pull.
     pub draining_since: u64,
     /// Documents of it that wait in escrow.
@@ -52,17 +56,27 @@ impl Value for DeviceRow {
     }
 }
 
-/// Notes that a device was told everything up to a position.
+/// Notes that a device was told everything up to a position. An old token does not take it back to an older state.
 ///
 /// # Errors
 /// When the store fails.
 pub fn note_pull(batch: &mut Batch<'_>, key: DeviceKey, account: &str, told: Told, now: u64) -> StorageResult<()> {
     let mut row = batch.get(&DEVICES, &key)?.unwrap_or_default();
     account.clone_into(&mut row.account);
-    row.pulled = Some(told.position);
-    row.scope = told.scope;
     row.pulled_at = now;
-    row.draining_since = 0;
+    match row.pulled {
+        Some(known) if told.position < known || told.scope < row.scope => {}
+        known => {
+            row.untold = match (told.with_lost, row.untold) {
+                (true, _) => None,
+                (false, Some(before)) if now <= before.2 + told.drain_seconds => Some(before),
+                (false, _) => known.map(|known| (known, row.scope, now)),
+            };
+            row.pulled = Some(told.position);
+            row.scope = told.scope;
+            row.draining_since = 0;
+        }
+    }
     batch.put(&DEVICES, &key, &row);
     Ok(())
 }
@@ -74,4 +88,8 @@ pub struct Told {
     pub position: Position,
     /// … in the scope of this position.
     pub scope: Position,
+    /// Also what it lost.
+    pub with_lost: bool,
+    /// How long a state counts that the device was not told the end of.
+    pub drain_seconds: u64,
 }

@@ -11,7 +11,7 @@ use settle_protocol::sequence::Position;
 use settle_protocol::{Error, ErrorKind, Revision};
 
 use super::devices::{DEVICES, DeviceKey, DeviceRow};
-use super::error::DocumentResult;
+use super::error::{DocumentError, DocumentResult};
 use super::escrow::{self, ESCROW, EscrowKey, EscrowRow, Reason, Refusal};
 use super::filed::Filed;
 use super::filing::{Wanted, primary_in};
@@ -153,6 +153,12 @@ impl Writing<'_, '_> {
             && (row.draining_since == 0 || self.author.now <= row.draining_since + limits.drain_seconds);
         if let Some(pulled) = row.pulled.filter(|_| open && row.account == account) {
             let scope = scope_at(self.batch, self.id, account, Some(row.scope))?.0;
+            states.push(State { scope, at: Some(pulled), device });
+        }
+        if let Some((pulled, scope, since)) = row.untold.filter(|_| row.account == account)
+            && self.author.now < since + limits.drain_seconds
+        {
+            let scope = scope_at(self.batch, self.id, account, Some(scope))?.0;
             states.push(State { scope, at: Some(pulled), device });
         }
         Ok(states)
@@ -323,6 +329,10 @@ impl Writing<'_, '_> {
             return Err(Error::new(ErrorKind::Forbidden, reason.sentence()).into());
         };
         let Some(newest) = path.first() else { return Err(Error::missing().into()) };
+        let stored = self.document(&write.id)?;
+        if stored.is_some_and(|row| row.tree.find(newest).is_some_and(|node| node.stored)) {
+            return Ok(newest.clone()); // a device pushes again what it once pulled
+        }
         let waiting_for = match (reason, facts) {
             (Reason::UnknownSubject, Facts::Record(record)) => record.subject.as_deref(),
             _ => None,
@@ -419,8 +429,12 @@ impl Writing<'_, '_> {
             now: row.received,
             limits: self.author.limits.or(Some(Limits::default())),
         };
-        self.admit(number, &row, Write { facts: Some(facts), ..write }, sender)?;
-        Ok(true)
+        match self.admit(number, &row, Write { facts: Some(facts), ..write }, sender) {
+            Ok(_) => Ok(true),
+            // What cannot be written waits on; nobody else's request fails for it.
+            Err(DocumentError::Refused(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Writes a revision out of escrow because a steward says so, in the name of whoever sent it.
@@ -444,10 +458,10 @@ impl Writing<'_, '_> {
         let body = self.body(id, &row, revision)?.ok_or_else(Error::missing)?;
         let whole = serde_json::from_str(&format!("{{{}}}", body.text)).map_err(|_| Error::invalid_json())?;
         let serde_json::Value::Object(mut members) = whole else { return Err(Error::invalid_json().into()) };
-        if !matches!(Facts::of(id, &body.text), Facts::Record(_)) {
-            return Err(Error::bad_request(format!("{id} is no record; reassign it to a `parent`.")).into());
+        if !matches!(Facts::of(id, &body.text), Facts::Record(record) if record.report) {
+            return Err(Error::bad_request(format!("{id} is no report; only reports have a subject to choose.")).into());
         }
-        for name in ["patient_id", "place_id", "patient_uuid"] {
+        for name in ["patient_id", "place_id", "patient_uuid", "errors"] {
             members.remove(name);
         }
         let fields = members.entry("fields").or_insert_with(|| serde_json::json!({}));
@@ -474,8 +488,11 @@ impl Writing<'_, '_> {
         let author = std::mem::replace(&mut self.author, author);
         let written = self.write(write);
         self.author = author;
-        escrow::remove(self.batch, self.id, number, row)?;
-        written
+        let revision = written?;
+        if self.batch.get(&ESCROW, &EscrowKey(self.id, number))?.is_some() {
+            escrow::remove(self.batch, self.id, number, row)?;
+        }
+        Ok(revision)
     }
 }
 

@@ -6,14 +6,14 @@
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::sync::OnceLock;
 
 use settle_protocol::sequence::{Backfill, Position, ScopeMark, Since, TokenPrefix};
 
-use super::devices::Told;
 use super::filed::{FeedView, PLACEMENTS, feed_key, placement_of};
 use super::scopes::{deepest, end_of, history, scope_at};
 use super::tables::{ChangeView, DatabaseId, DocumentKey};
-use crate::access::placement::{Anchor, Placement};
+use crate::access::placement::Placement;
 use crate::access::scope::{Cursor, Scope};
 use crate::access::view::{Restricted, Visible};
 use crate::storage::{Family, Range, Read, Snapshot, StorageError, StorageResult};
@@ -61,6 +61,8 @@ pub(super) struct ScopedFeed {
     step: Step,
     /// A row of the scope was passed, shown or not.
     pub(super) moved: bool,
+    /// All scopes that the account ever had, once they were looked up.
+    ever: OnceLock<Vec<(Scope, Position)>>,
 }
 
 /// A piece of a feed.
@@ -108,6 +110,7 @@ impl ScopedFeed {
             former: Vec::new(),
             step: Step::Normal,
             moved: false,
+            ever: OnceLock::new(),
         };
         let mark = match tokens.resolve_scoped(since) {
             None => return Ok((feed, end)),
@@ -176,11 +179,11 @@ impl ScopedFeed {
         }
     }
 
-    /// What the client knows when it has everything up to a position of the normal part.
-    pub(super) fn knows(&self, position: Position) -> Told {
+    /// What the client knows (position, scope position) when it has everything up to a position of the normal part.
+    pub(super) fn knows(&self, position: Position) -> (Position, Position) {
         match self.step {
-            Step::Normal => Told { position, scope: self.restricted.scope_position },
-            _ => Told { position: self.start, scope: self.bases.first().map_or(0, |base| base.position) },
+            Step::Normal => (position, self.restricted.scope_position),
+            _ => (self.start, self.bases.first().map_or(0, |base| base.position)),
         }
     }
 
@@ -364,13 +367,14 @@ impl ScopedFeed {
         }
         // It left before the present scope began: an earlier one may have shown it until then.
         let account = &self.restricted.account;
-        let scopes = history(snapshot, self.database, account, 0)?;
+        let scopes = match self.ever.get() {
+            Some(scopes) => scopes,
+            None => {
+                let scopes = history(snapshot, self.database, account, 0)?;
+                self.ever.get_or_init(|| scopes)
+            }
+        };
         Ok(scopes.iter().any(|(scope, end)| scope.saw(placement, at.min(*end))))
-    }
-
-    /// The anchors whose changes wake this feed.
-    pub(super) fn anchors(&self) -> Vec<Anchor> {
-        self.restricted.scope.anchors()
     }
 }
 
@@ -391,6 +395,7 @@ pub fn visible_ids(
         former: Vec::new(),
         step: Step::Normal,
         moved: false,
+        ever: OnceLock::new(),
     };
     let cursors = restricted.scope.cursors(deepest(snapshot, database)?);
     let (found, _) = feed.collect(snapshot, &cursors, 0, Position::MAX - 1, usize::MAX)?;

@@ -110,24 +110,8 @@ pub fn end_of(
     account: &str,
     since: Position,
 ) -> StorageResult<Option<Position>> {
-    let (scope, _) = scope_at(reader, database, account, Some(since))?;
-    let mut changes = Vec::new();
-    for prefix in [settings_key(database), member_key(database, account)] {
-        let from = [prefix.as_slice(), &(since + 1).to_be_bytes()].concat();
-        let to = [prefix.as_slice(), &u64::MAX.to_be_bytes()].concat();
-        reader.scan(Family::Scopes, &Range::between(from, to), &mut |key, _| {
-            let tail = key.get(prefix.len()..).and_then(|tail| tail.try_into().ok());
-            changes.push(tail.map(u64::from_be_bytes).ok_or(CORRUPT)?);
-            Ok(ControlFlow::Continue(()))
-        })?;
-    }
-    changes.sort_unstable();
-    for change in changes {
-        if scope_at(reader, database, account, Some(change))?.0 != scope {
-            return Ok(Some(change));
-        }
-    }
-    Ok(None)
+    let first = history(reader, database, account, since)?.into_iter().next();
+    Ok(first.map(|(_, end)| end).filter(|end| *end < Position::MAX))
 }
 
 /// Every scope that an account had since a position, each with the position at which it ended (the present one with the
@@ -139,22 +123,30 @@ pub fn history(
     reader: &impl Read,
     database: DatabaseId,
     account: &str,
-    mut since: Position,
+    since: Position,
 ) -> StorageResult<Vec<(Scope, Position)>> {
-    let mut scopes = Vec::new();
-    loop {
-        let (scope, _) = scope_at(reader, database, account, Some(since))?;
-        match end_of(reader, database, account, since)? {
-            Some(end) => {
-                scopes.push((scope, end));
-                since = end;
-            }
-            None => {
-                scopes.push((scope, Position::MAX));
-                return Ok(scopes);
-            }
+    let mut changes = Vec::new();
+    for prefix in [settings_key(database), member_key(database, account)] {
+        let from = [prefix.as_slice(), &(since + 1).to_be_bytes()].concat();
+        let to = [prefix.as_slice(), &u64::MAX.to_be_bytes()].concat();
+        reader.scan(Family::Scopes, &Range::between(from, to), &mut |key, _| {
+            let tail = key.get(prefix.len()..).and_then(|tail| tail.try_into().ok());
+            changes.push(tail.map(u64::from_be_bytes).ok_or(CORRUPT)?);
+            Ok(ControlFlow::Continue(()))
+        })?;
+    }
+    changes.sort_unstable();
+    let mut scopes = vec![(scope_at(reader, database, account, Some(since))?.0, Position::MAX)];
+    for change in changes {
+        let (scope, _) = scope_at(reader, database, account, Some(change))?;
+        if let Some((last, end)) = scopes.last_mut()
+            && *last != scope
+        {
+            *end = change;
+            scopes.push((scope, Position::MAX));
         }
     }
+    Ok(scopes)
 }
 
 /// Notes new settings at the position of their document, if they say something else about scopes.

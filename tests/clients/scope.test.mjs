@@ -478,9 +478,8 @@ test('two phones and a supervisor converge after a move', { timeout: 120_000 }, 
   assert.deepEqual(await world.escrow(), []);
 });
 
-const KNOWN_SYNC = 'the pull of a sync counts as the last pull before its push is judged, so late work goes to escrow';
 
-test('a late report comes through a sync in both directions at once', { todo: KNOWN_SYNC }, async (t) => {
+test('a late report comes through a sync in both directions at once', async (t) => {
   const world = await World.make(t);
   const member = await world.member('chw', 'area-1');
   await member.device.sync(member.far());
@@ -490,9 +489,8 @@ test('a late report comes through a sync in both directions at once', { todo: KN
   assert.equal((await world.office.get('late').catch(() => null))?._id, 'late');
 });
 
-const KNOWN_AGAIN = 'revisions that the server has already are put into escrow when their phone may no longer see them';
 
-test('a phone that pushes again what a move took away fills no escrow', { todo: KNOWN_AGAIN }, async (t) => {
+test('a phone that pushes again what a move took away fills no escrow', async (t) => {
   const world = await World.make(t);
   const member = await world.member('chw', 'area-1');
   await member.pull();

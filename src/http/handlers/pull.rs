@@ -56,7 +56,14 @@ pub(super) async fn changes(context: &mut Context) -> Handled {
             return Err(Error::new(ErrorKind::Forbidden, reason).into());
         }
     }
-    let changes = Changes::open(&store, context.database()?, options, &context.view, context.services.clock.now())?;
+    let changes = Changes::open(
+        &store,
+        context.database()?,
+        options,
+        &context.view,
+        context.services.clock.now(),
+        context.settings.drain_seconds,
+    )?;
     let stream = futures::stream::try_unfold((changes, store), |(mut changes, store)| async move {
         let pieces = changes.next().await.map_err(io::Error::from)?;
         Ok::<_, io::Error>(pieces.map(|pieces| (stream_pieces(store.clone(), pieces), (changes, store))))
