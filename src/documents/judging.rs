@@ -386,7 +386,7 @@ impl Writing<'_, '_> {
         }
         let (scope, _) = scope_at(self.batch, self.id, &self.author.account, None)?;
         match self.filed(primary)? {
-            Some(contact) if scope.sees(&contact.placement, None) => counts(),
+            Some(contact) if !contact.deleted && scope.sees(&contact.placement, None) => counts(),
             _ => Ok(None),
         }
     }

@@ -35,6 +35,9 @@ struct Reading {
     moved: bool,
     /// A primary contact of the same batch counts before it is itself accepted.
     ahead: bool,
+    /// Contacts of the batch also decide whether the user sees the stored version. The server writes what it accepted
+    /// before it looks at the rest again: as if the contacts had come in a push of their own.
+    stored: bool,
 }
 
 /// The first reading alone where no document of the batch makes a difference between them.
@@ -43,11 +46,15 @@ fn readings(now: &State, drafts: &[Draft]) -> Vec<Reading> {
     let edits = drafts.iter().filter(contact).any(|draft| now.document(&draft.id).is_some());
     let moved = drafts.iter().any(|draft| now.document(&draft.id).is_some_and(|known| known.moved.is_some()));
     let ahead = drafts.iter().filter(contact).any(|draft| draft.body.contains_key("contact"));
+    let stored = drafts.iter().any(|draft| kind(&draft.id, &draft.body) == Kind::Contact)
+        && drafts.iter().any(|draft| now.live(&draft.id).is_some());
     let options = |differs: bool| if differs { &[true, false][..] } else { &[true][..] };
     let mut all = Vec::new();
     for &edits in options(edits) {
         for &moved in options(moved) {
-            all.extend(options(ahead).iter().map(|&ahead| Reading { edits, moved, ahead }));
+            for &ahead in options(ahead) {
+                all.extend(options(stored).iter().map(|&stored| Reading { edits, moved, ahead, stored }));
+            }
         }
     }
     all
@@ -64,7 +71,9 @@ impl Batch<'_> {
     /// Whether the primary contact that a draft names counts while the rest is judged (S16).
     fn naming(&self, before: &State, draft: &Draft, reading: Reading) -> Naming {
         let Some(primary) = super::oracle::reference(draft.body.get("contact")) else { return Naming::Counts };
-        if before.sees(self.name, &primary) || inherited(before, draft, &primary) == Some(Naming::Counts) {
+        let inherited = inherited(before, draft, &primary);
+        let may_count = inherited == Some(Naming::Unclear) && reading.ahead;
+        if before.sees(self.name, &primary) || inherited == Some(Naming::Counts) || may_count {
             return Naming::Counts;
         }
         let new = |(other, accepted): (&Draft, &bool)| {
@@ -94,25 +103,34 @@ impl Batch<'_> {
 
     fn admits(&self, before: &State, world: &State, draft: &Draft, reading: Reading) -> bool {
         let stored = before.live(&draft.id).and_then(|document| document.face.as_ref());
+        let sees = before.sees(self.name, &draft.id) || (reading.stored && world.sees(self.name, &draft.id));
         if draft.deleted {
-            return stored.is_some_and(|face| face.kind != Kind::Everybody) && before.sees(self.name, &draft.id);
+            return stored.is_some_and(|face| face.kind != Kind::Everybody) && sees;
         }
         if is_reserved(before, draft) {
             return false;
         }
-        if stored.is_some() && !before.sees(self.name, &draft.id) {
+        if stored.is_some() && !sees {
             return false;
         }
         self.supposing(world, before, draft, reading).sees(self.name, &draft.id)
     }
 }
 
-/// What the revision below the draft says of the same primary contact.
+/// Whether a primary contact counts because it counted before: in the present version and in the one that the draft
+/// edits. The rule does not speak of versions that disagree: of a draft that revives a deleted place, or that wins over
+/// another branch. The server goes by the present version.
 fn inherited(before: &State, draft: &Draft, primary: &str) -> Option<Naming> {
     let document = before.document(&draft.id)?;
-    let below = draft.path.iter().skip(1).find_map(|name| document.revisions.get(name))?;
-    let same = super::oracle::reference(below.body.as_ref()?.get("contact")).as_deref() == Some(primary);
-    same.then_some(below.naming)
+    let names = |body: &Body| super::oracle::reference(body.get("contact")).as_deref() == Some(primary);
+    let present = document.face.as_ref().filter(|face| !document.deleted && names(&face.body));
+    let below = draft.path.iter().skip(1).find_map(|name| document.revisions.get(name));
+    let below = below.filter(|revision| revision.body.as_ref().is_some_and(names));
+    match (present.map(|face| face.naming), below.map(|revision| revision.naming)) {
+        (None, None) => None,
+        (Some(present), Some(below)) if present == below => Some(present),
+        _ => Some(Naming::Unclear),
+    }
 }
 
 /// The kind of document that restricted users never write, or a change that they may not make.
