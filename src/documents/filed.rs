@@ -25,7 +25,7 @@ pub struct Filed {
     pub deleted: bool,
     /// Of a contact: itself, its parent, the parent's parent …
     pub line: Vec<Anchor>,
-    /// The key it names somebody by, unless that is the id of a stored contact.
+    /// The key it names somebody by, if nobody is meant by it.
     pub key: Option<String>,
     /// Of a place: the primary contact that counts (S9, S16).
     pub names: Option<String>,

@@ -5,8 +5,8 @@
 //! shortcode, its role as primary contact, its life), these are filed again in the same batch, each at a new position.
 //!
 //! Everything that depends on a contact through its line has a row under the contact's anchor, so finding the dependents
-//! is a scan of the feed and needs no second index. Only what names somebody by a shortcode, or names nobody who is stored,
-//! is noted in the family `subjects`.
+//! is a scan of the feed and needs no second index. Only what names nobody who is stored is noted in the family
+//! `subjects`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -16,38 +16,19 @@ use settle_protocol::sequence::Position;
 use super::filed::{
     FeedView, Filed, PLACEMENTS, SUBJECTS, SubjectKey, Texts, feed_key, feed_prefix, subjects, way_and_depth,
 };
-use super::tables::{CHANGES, ChangeKey, ChangeRow, ChangeView, Cluster, DOCUMENTS, DocumentKey, DocumentRow};
-use super::write::{Write, Writing};
-use crate::access::facts::{ContactFacts, Facts, RecordFacts, is_subject_key};
-use crate::access::placement::{Anchor, Entry, Filter, Way, of_contact, of_everybody, of_key, of_unassigned, of_user};
+use super::resolving::{Places, Wanted, primary_in};
+use super::tables::{CHANGES, ChangeKey, ChangeRow, ChangeView, DOCUMENTS, DocumentKey, DocumentRow};
+use super::write::Writing;
+use crate::access::facts::Facts;
+use crate::access::placement::{Anchor, Entry, Way, of_contact, of_key};
 use crate::storage::{Family, Range, Read, StorageError, StorageResult, Value};
 
-/// Places in a line; what is above belongs to nobody. Keeps a forged hierarchy from costing thousands of rows.
-const LONGEST_LINE: usize = 64;
-/// Steps below the top of the hierarchy at which bodies are gathered: usually region, centre, area.
-const CLUSTER_LEVEL: usize = 2;
 /// Earlier filters that a document remembers.
 const PAST_FILTERS: usize = 8;
 /// Earlier stays of a document in one place that it remembers apart; older ones become one.
 const PAST_STAYS: usize = 8;
 
 const CORRUPT: StorageError = StorageError::Corrupt { table: "feed", problem: "malformed value" };
-
-/// Entries of a document to be, by anchor and way: the smallest depth counts.
-pub(super) type Wanted = BTreeMap<(Anchor, Way), u8>;
-
-/// Where a document is to be filed.
-#[derive(Debug, Default)]
-pub(super) struct Places {
-    /// Anchors, ways, depths.
-    pub(super) wanted: Wanted,
-    /// What else decides.
-    pub(super) filter: Filter,
-    /// The key it names somebody by, unless that is the id of a stored contact.
-    key: Option<String>,
-    /// Contacts on its lines that are not stored.
-    absent: Vec<String>,
-}
 
 /// What a change of a contact means for others.
 #[derive(Debug, Default)]
@@ -69,33 +50,6 @@ impl Writing<'_, '_> {
     /// When the store fails.
     pub fn filed(&self, id: &str) -> StorageResult<Option<Filed>> {
         self.batch.get(&PLACEMENTS, &DocumentKey { database: self.id, id: id.to_owned() })
-    }
-
-    /// Under which prefix the bodies of a new document lie: that of the area it belongs to, so that what one phone pulls
-    /// lies together on disk. Chosen once, at the first write; a wrong choice costs speed and nothing else.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub(super) fn cluster_of(&self, write: &Write) -> StorageResult<Cluster> {
-        let parsed;
-        let facts = match &write.facts {
-            Some(facts) => facts,
-            None => {
-                parsed = Facts::of(&write.id, &write.body);
-                &parsed
-            }
-        };
-        let line = match facts {
-            Facts::Contact(contact) => self.line_of(&write.id, &contact.parents)?,
-            Facts::Record(record) => match &record.subject {
-                Some(key) => self.meant_by(key)?.map(|(_, subject)| subject.line).unwrap_or_default(),
-                None => Vec::new(),
-            },
-            Facts::Target(owner) => self.meant_by(owner)?.map(|(_, owner)| owner.line).unwrap_or_default(),
-            _ => Vec::new(),
-        };
-        let at = line.len().saturating_sub(1 + CLUSTER_LEVEL);
-        Ok(line.get(at).copied().unwrap_or_default())
     }
 
     /// Files a document whose tree changed. `before`: its position until now; `change`: its new row of the log, `None` when
@@ -196,6 +150,7 @@ impl Writing<'_, '_> {
         };
         if was != is {
             then.keys.insert(of_key(id));
+            then.subjects.extend(self.holder_of(id)?.map(|holder| of_contact(&holder)));
             then.fresh = is;
             new.primary_of = if is { self.places_naming(&anchor)? } else { Vec::new() };
         }
@@ -209,6 +164,10 @@ impl Writing<'_, '_> {
         let code = |filed: &Filed| filed.contact().and_then(|contact| contact.shortcode.clone());
         let (code_before, code_now) = (code(old), code(new));
         if code_before != code_now {
+            // Records that name somebody by the code are found at its holder, or wait for one.
+            for code in [&code_before, &code_now].into_iter().flatten() {
+                then.subjects.extend(self.holder_of(code)?.map(|holder| of_contact(&holder)));
+            }
             if let Some(code) = code_before {
                 self.change_claims(&code, |claims| claims.retain(|claim| claim != id))?;
                 then.keys.insert(of_key(&code));
@@ -311,165 +270,6 @@ impl Writing<'_, '_> {
 
     fn is_expected(&self, key: &Anchor) -> StorageResult<bool> {
         Ok(self.batch.get_bytes(Family::Subjects, &subjects::expected(self.id, key))?.is_some())
-    }
-
-    /// A contact and its ancestors: through stored parents; what a document embeds counts from the first ancestor that is
-    /// not stored (S4). A loop ends the line.
-    pub(super) fn line_of(&self, id: &str, parents: &[String]) -> StorageResult<Vec<Anchor>> {
-        let this = of_contact(id);
-        let mut line = vec![this];
-        let Some(parent) = parents.first() else { return Ok(line) };
-        let stored = if parent == id { None } else { self.filed(parent)?.filter(|filed| filed.contact().is_some()) };
-        let above = match stored {
-            Some(stored) => stored.line,
-            None => parents.iter().map(|parent| of_contact(parent)).collect(),
-        };
-        for anchor in above {
-            if line.contains(&anchor) || line.len() == LONGEST_LINE {
-                break;
-            }
-            line.push(anchor);
-        }
-        Ok(line)
-    }
-
-    /// The contact that a key means: by id, else by shortcode, which belongs to its first holder (S5, S6).
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub(super) fn meant_by(&self, key: &str) -> StorageResult<Option<(String, Filed)>> {
-        if !is_subject_key(key) {
-            return Ok(None);
-        }
-        if let Some(filed) = self.filed(key)?.filter(|filed| filed.contact().is_some()) {
-            return Ok(Some((key.to_owned(), filed)));
-        }
-        let claims = self.batch.get(&SUBJECTS, &subjects::claims(self.id, key))?.unwrap_or_default();
-        let Some(holder) = claims.0.into_iter().next() else { return Ok(None) };
-        Ok(self.filed(&holder)?.map(|filed| (holder, filed)))
-    }
-
-    /// Where a document is to be filed.
-    pub(super) fn places(&self, filed: &Filed) -> StorageResult<Places> {
-        let mut places = Places::default();
-        let wanted = &mut places.wanted;
-        match &filed.facts {
-            Facts::Contact(contact) => {
-                self.below(wanted, filed, (Way::Contact, Way::Primary))?;
-                if let Some(parent) = contact.parents.first()
-                    && !self.is_contact(parent)?
-                {
-                    places.absent.clone_from(&contact.parents);
-                }
-            }
-            Facts::Record(record) => self.places_of_record(record, &mut places)?,
-            Facts::Target(owner) => {
-                let meant = self.meant_by(owner)?;
-                places.key = Some(owner.clone()).filter(|_| meant.as_ref().is_none_or(|(contact, _)| contact != owner));
-                if let Some((_, contact)) = meant {
-                    self.below(wanted, &alive_or_plain(contact), (Way::Contact, Way::Primary))?;
-                }
-            }
-            Facts::Task(user) => drop(wanted.insert((of_user(user), Way::Contact), 0)),
-            Facts::UserSettings { owner, .. } => drop(wanted.insert((of_user(owner), Way::Contact), 0)),
-            Facts::Everybody => drop(wanted.insert((of_everybody(), Way::Contact), 0)),
-            Facts::Nobody => {}
-        }
-        Ok(places)
-    }
-
-    fn is_contact(&self, id: &str) -> StorageResult<bool> {
-        Ok(self.filed(id)?.is_some_and(|filed| filed.contact().is_some()))
-    }
-
-    fn places_of_record(&self, record: &RecordFacts, places: &mut Places) -> StorageResult<()> {
-        places.filter.report = record.report;
-        places.filter.author = record.author.first().map(|author| of_contact(author));
-        let Some(key) = &record.subject else {
-            places.wanted.insert((of_unassigned(), Way::Record), 0);
-            return self.places_of_author(record, places);
-        };
-        let meant = self.meant_by(key)?;
-        places.key = Some(key.clone()).filter(|_| meant.as_ref().is_none_or(|(contact, _)| contact != key));
-        if let Some((contact, subject)) = meant {
-            places.filter.subject = Some(of_contact(&contact));
-            if record.private && record.report {
-                places.filter.private = true;
-                places.filter.former_of.clone_from(&subject.former_of);
-            }
-            self.below(&mut places.wanted, &alive_or_plain(subject), (Way::Record, Way::PrimaryRecord))?;
-        }
-        self.places_of_author(record, places)
-    }
-
-    /// Sign-off: whoever has the author, or a contact on the author's line, in range. Private: whether the author is.
-    fn places_of_author(&self, record: &RecordFacts, places: &mut Places) -> StorageResult<()> {
-        let Some(id) = record.author.first() else { return Ok(()) };
-        if record.needs_signoff {
-            for (id, contact) in self.contacts_above(&record.author, &mut places.absent)? {
-                insert(&mut places.wanted, of_contact(&id), Way::Record, 0);
-                if let Some(contact) = contact {
-                    self.below(&mut places.wanted, &alive_or_plain(contact), (Way::Record, Way::PrimaryRecord))?;
-                }
-            }
-        }
-        if record.private {
-            match self.filed(id)?.filter(|filed| filed.contact().is_some()) {
-                Some(author) => {
-                    self.below(&mut places.wanted, &alive_or_plain(author), (Way::Author, Way::AuthorPrimary))?;
-                }
-                None => {
-                    insert(&mut places.wanted, of_contact(id), Way::Author, 0);
-                    places.absent.push(id.clone());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The contacts on a line, by id, each as it is stored; what is not goes to `absent`.
-    pub(super) fn contacts_above(
-        &self,
-        chain: &[String],
-        absent: &mut Vec<String>,
-    ) -> StorageResult<Vec<(String, Option<Filed>)>> {
-        let mut line: Vec<(String, Option<Filed>)> = Vec::new();
-        let mut chain = chain.to_vec();
-        while let Some(id) = chain.first().cloned() {
-            if line.iter().any(|(known, _)| *known == id) || line.len() == LONGEST_LINE {
-                return Ok(line);
-            }
-            match self.filed(&id)?.filter(|filed| filed.contact().is_some()) {
-                Some(contact) => {
-                    chain = contact.contact().map(|contact| contact.parents.clone()).unwrap_or_default();
-                    line.push((id, Some(contact)));
-                }
-                None => break,
-            }
-        }
-        for id in chain {
-            if line.iter().any(|(known, _)| *known == id) || line.len() == LONGEST_LINE {
-                break;
-            }
-            let stored = self.filed(&id)?.filter(|filed| filed.contact().is_some());
-            absent.push(id.clone());
-            line.push((id, stored));
-        }
-        Ok(line)
-    }
-
-    /// The anchors of a contact: its own line, and the lines of the places that name it as their primary contact.
-    fn below(&self, wanted: &mut Wanted, contact: &Filed, (plain, primary): (Way, Way)) -> StorageResult<()> {
-        for (depth, anchor) in contact.line.iter().enumerate() {
-            insert(wanted, *anchor, plain, depth);
-        }
-        for place in &contact.primary_of {
-            let Some(place) = self.filed(place)? else { continue };
-            for (depth, anchor) in place.line.iter().enumerate() {
-                insert(wanted, *anchor, primary, depth);
-            }
-        }
-        Ok(())
     }
 
     /// Brings the feed rows of a document to what is wanted, at the present position.
@@ -662,12 +462,6 @@ impl Writing<'_, '_> {
     }
 }
 
-pub(super) fn insert(wanted: &mut Wanted, anchor: Anchor, way: Way, depth: usize) {
-    let depth = u8::try_from(depth).unwrap_or(u8::MAX);
-    let shallowest = wanted.entry((anchor, way)).or_insert(depth);
-    *shallowest = depth.min(*shallowest);
-}
-
 /// Makes the two oldest of too many earlier stays in one place one.
 fn join_oldest_stays(entries: &mut Vec<Entry>, place: (Anchor, Way, u8)) {
     let stays = entries.iter().enumerate().filter(|(_, entry)| (entry.anchor, entry.way, entry.depth) == place);
@@ -677,46 +471,5 @@ fn join_oldest_stays(entries: &mut Vec<Entry>, place: (Anchor, Way, u8)) {
     {
         entries[next].joined = entries[oldest].joined;
         entries.remove(oldest);
-    }
-}
-
-/// A deleted primary contact is simply not there (S9); its own place stays for its records (S11).
-fn alive_or_plain(mut contact: Filed) -> Filed {
-    if contact.deleted {
-        contact.primary_of.clear();
-    }
-    contact
-}
-
-/// The parents of a contact that is moved below a place: the place, then its ancestors as stored.
-///
-/// # Errors
-/// When the store fails.
-pub fn parents_below(writing: &Writing<'_, '_>, place: &str) -> StorageResult<Vec<String>> {
-    let mut parents = vec![place.to_owned()];
-    let mut next = writing.filed(place)?;
-    while let Some(contact) = next.as_ref().and_then(Filed::contact) {
-        let Some(parent) = contact.parents.first() else { break };
-        if parents.contains(parent) || parents.len() == LONGEST_LINE {
-            break;
-        }
-        let stored = writing.filed(parent)?.filter(|filed| filed.contact().is_some());
-        if stored.is_none() {
-            parents
-                .extend(contact.parents.iter().filter(|parent| !parents.contains(parent)).cloned().collect::<Vec<_>>());
-            break;
-        }
-        parents.push(parent.clone());
-        next = stored;
-    }
-    Ok(parents)
-}
-
-/// The primary contact that a document names.
-#[must_use]
-pub fn primary_in(facts: &Facts) -> Option<&str> {
-    match facts {
-        Facts::Contact(ContactFacts { primary, .. }) => primary.as_deref(),
-        _ => None,
     }
 }

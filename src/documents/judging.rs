@@ -14,7 +14,7 @@ use super::devices::{DEVICES, DeviceKey, DeviceRow};
 use super::error::{DocumentError, DocumentResult};
 use super::escrow::{self, ESCROW, EscrowKey, EscrowRow, Reason, Refusal};
 use super::filed::Filed;
-use super::filing::{Wanted, primary_in};
+use super::resolving::{Wanted, primary_in};
 use super::provenance::{PROVENANCE, ProvenanceKey};
 use super::scopes::scope_at;
 use super::write::{Mode, Write, WriteAttachment, Writing};
@@ -225,7 +225,7 @@ impl Writing<'_, '_> {
         let mut filter = Filter::default();
         match facts {
             Facts::Contact(contact) => {
-                super::filing::insert(&mut wanted, of_contact(id), Way::Contact, 0);
+                super::resolving::insert(&mut wanted, of_contact(id), Way::Contact, 0);
                 if let Some(parent) = contact.parents.first() {
                     self.line_then(state, at, parent, &contact.parents, 1, Way::Contact, &mut wanted)?;
                 }
@@ -290,7 +290,7 @@ impl Writing<'_, '_> {
                 if wanted.contains_key(&(of_contact(id), way)) {
                     break;
                 }
-                super::filing::insert(wanted, of_contact(id), way, depth + step);
+                super::resolving::insert(wanted, of_contact(id), way, depth + step);
             }
             return Ok(());
         };
@@ -302,7 +302,7 @@ impl Writing<'_, '_> {
             if wanted.contains_key(&(entry.anchor, way)) {
                 break;
             }
-            super::filing::insert(wanted, entry.anchor, way, depth + usize::from(entry.depth));
+            super::resolving::insert(wanted, entry.anchor, way, depth + usize::from(entry.depth));
         }
         let brought = filed.placement.brought;
         if found || depth > 64 || brought.is_none_or(|(device, since)| device != state.device || since <= at) {
@@ -311,7 +311,7 @@ impl Writing<'_, '_> {
         if wanted.contains_key(&(of_contact(id), way)) {
             return Ok(());
         }
-        super::filing::insert(wanted, of_contact(id), way, depth);
+        super::resolving::insert(wanted, of_contact(id), way, depth);
         let parents = filed.contact().map(|contact| contact.parents.clone()).unwrap_or_default();
         match parents.first() {
             Some(parent) => self.line_then(state, at, parent, &parents, depth + 1, way, wanted),
@@ -508,7 +508,7 @@ fn primaries_then(contact: &Filed, at: Position, way: Way, wanted: &mut Wanted) 
     }
     let then = contact.placement.entries.iter().filter(|entry| entry.way == Way::Primary && entry.holds(Some(at)));
     for entry in then {
-        super::filing::insert(wanted, entry.anchor, way, usize::from(entry.depth));
+        super::resolving::insert(wanted, entry.anchor, way, usize::from(entry.depth));
     }
 }
 

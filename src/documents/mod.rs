@@ -19,6 +19,7 @@ pub mod moves;
 pub mod output;
 pub mod provenance;
 pub mod read;
+pub mod resolving;
 pub mod scoped_feed;
 pub mod scopes;
 pub mod tables;

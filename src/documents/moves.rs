@@ -9,7 +9,7 @@ use settle_protocol::{Error, Revision};
 use super::devices::{DEVICES, DeviceRow};
 use super::error::{DocumentError, DocumentResult};
 use super::filed::{FeedView, PLACEMENTS, feed_prefix};
-use super::filing::parents_below;
+use super::resolving::parents_below;
 use super::scopes::scope_at;
 use super::tables::{ChangeView, DatabaseId, DocumentKey};
 use super::write::{Mode, Write, WriteAttachment, Writing};

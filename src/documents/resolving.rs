@@ -1,0 +1,274 @@
+//! Resolving: where a document is to be filed, from what it says and what is stored (design §6.1).
+//!
+//! Pure reading of the open batch: lines of ancestors, who is meant by a key, the anchors of contacts, records and targets.
+//! `filing.rs` writes what comes out of here; `judging.rs` asks the same questions about documents that are only sent.
+
+use std::collections::BTreeMap;
+
+use super::filed::{Filed, SUBJECTS, subjects};
+use super::tables::Cluster;
+use super::write::{Write, Writing};
+use crate::access::facts::{ContactFacts, Facts, RecordFacts, is_subject_key};
+use crate::access::placement::{Anchor, Filter, Way, of_contact, of_everybody, of_unassigned, of_user};
+use crate::storage::{Read, StorageResult};
+
+/// Places in a line; what is above belongs to nobody. Keeps a forged hierarchy from costing thousands of rows.
+const LONGEST_LINE: usize = 64;
+/// Steps below the top of the hierarchy at which bodies are gathered: usually region, centre, area.
+const CLUSTER_LEVEL: usize = 2;
+
+/// Entries of a document to be, by anchor and way: the smallest depth counts.
+pub(super) type Wanted = BTreeMap<(Anchor, Way), u8>;
+
+/// Where a document is to be filed.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    /// Anchors, ways, depths.
+    pub(super) wanted: Wanted,
+    /// What else decides.
+    pub(super) filter: Filter,
+    /// The key it names somebody by, if nobody is meant by it.
+    pub(super) key: Option<String>,
+    /// Contacts on its lines that are not stored.
+    pub(super) absent: Vec<String>,
+}
+
+impl Writing<'_, '_> {
+    /// Under which prefix the bodies of a new document lie: that of the area it belongs to, so that what one phone pulls
+    /// lies together on disk. Chosen once, at the first write; a wrong choice costs speed and nothing else.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(super) fn cluster_of(&self, write: &Write) -> StorageResult<Cluster> {
+        let parsed;
+        let facts = match &write.facts {
+            Some(facts) => facts,
+            None => {
+                parsed = Facts::of(&write.id, &write.body);
+                &parsed
+            }
+        };
+        let line = match facts {
+            Facts::Contact(contact) => self.line_of(&write.id, &contact.parents)?,
+            Facts::Record(record) => match &record.subject {
+                Some(key) => self.meant_by(key)?.map(|(_, subject)| subject.line).unwrap_or_default(),
+                None => Vec::new(),
+            },
+            Facts::Target(owner) => self.meant_by(owner)?.map(|(_, owner)| owner.line).unwrap_or_default(),
+            _ => Vec::new(),
+        };
+        let at = line.len().saturating_sub(1 + CLUSTER_LEVEL);
+        Ok(line.get(at).copied().unwrap_or_default())
+    }
+
+    /// A contact and its ancestors: through stored parents; what a document embeds counts from the first ancestor that is
+    /// not stored (S4). A loop ends the line.
+    pub(super) fn line_of(&self, id: &str, parents: &[String]) -> StorageResult<Vec<Anchor>> {
+        let this = of_contact(id);
+        let mut line = vec![this];
+        let Some(parent) = parents.first() else { return Ok(line) };
+        let stored = if parent == id { None } else { self.filed(parent)?.filter(|filed| filed.contact().is_some()) };
+        let above = match stored {
+            Some(stored) => stored.line,
+            None => parents.iter().map(|parent| of_contact(parent)).collect(),
+        };
+        for anchor in above {
+            if line.contains(&anchor) || line.len() == LONGEST_LINE {
+                break;
+            }
+            line.push(anchor);
+        }
+        Ok(line)
+    }
+
+    /// The contact that a key means: by id, else by shortcode, which belongs to its first holder (S5, S6).
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(super) fn meant_by(&self, key: &str) -> StorageResult<Option<(String, Filed)>> {
+        if !is_subject_key(key) {
+            return Ok(None);
+        }
+        if let Some(filed) = self.filed(key)?.filter(|filed| filed.contact().is_some()) {
+            return Ok(Some((key.to_owned(), filed)));
+        }
+        let Some(holder) = self.holder_of(key)? else { return Ok(None) };
+        Ok(self.filed(&holder)?.map(|filed| (holder, filed)))
+    }
+
+    /// The contact that holds a shortcode: of those that have it, the one that had it first (S6).
+    pub(super) fn holder_of(&self, code: &str) -> StorageResult<Option<String>> {
+        let claims = self.batch.get(&SUBJECTS, &subjects::claims(self.id, code))?.unwrap_or_default();
+        Ok(claims.0.into_iter().next())
+    }
+
+    /// Where a document is to be filed.
+    pub(super) fn places(&self, filed: &Filed) -> StorageResult<Places> {
+        let mut places = Places::default();
+        let wanted = &mut places.wanted;
+        match &filed.facts {
+            Facts::Contact(contact) => {
+                self.below(wanted, filed, (Way::Contact, Way::Primary))?;
+                if let Some(parent) = contact.parents.first()
+                    && !self.is_contact(parent)?
+                {
+                    places.absent.clone_from(&contact.parents);
+                }
+            }
+            Facts::Record(record) => self.places_of_record(record, &mut places)?,
+            Facts::Target(owner) => {
+                let meant = self.meant_by(owner)?;
+                places.key = Some(owner.clone()).filter(|_| meant.is_none());
+                if let Some((_, contact)) = meant {
+                    self.below(wanted, &alive_or_plain(contact), (Way::Contact, Way::Primary))?;
+                }
+            }
+            Facts::Task(user) => drop(wanted.insert((of_user(user), Way::Contact), 0)),
+            Facts::UserSettings { owner, .. } => drop(wanted.insert((of_user(owner), Way::Contact), 0)),
+            Facts::Everybody => drop(wanted.insert((of_everybody(), Way::Contact), 0)),
+            Facts::Nobody => {}
+        }
+        Ok(places)
+    }
+
+    fn is_contact(&self, id: &str) -> StorageResult<bool> {
+        Ok(self.filed(id)?.is_some_and(|filed| filed.contact().is_some()))
+    }
+
+    fn places_of_record(&self, record: &RecordFacts, places: &mut Places) -> StorageResult<()> {
+        places.filter.report = record.report;
+        places.filter.author = record.author.first().map(|author| of_contact(author));
+        let Some(key) = &record.subject else {
+            places.wanted.insert((of_unassigned(), Way::Record), 0);
+            return self.places_of_author(record, places);
+        };
+        let meant = self.meant_by(key)?;
+        places.key = Some(key.clone()).filter(|_| meant.is_none());
+        if let Some((contact, subject)) = meant {
+            places.filter.subject = Some(of_contact(&contact));
+            if record.private && record.report {
+                places.filter.private = true;
+                places.filter.former_of.clone_from(&subject.former_of);
+            }
+            self.below(&mut places.wanted, &alive_or_plain(subject), (Way::Record, Way::PrimaryRecord))?;
+        }
+        self.places_of_author(record, places)
+    }
+
+    /// Sign-off: whoever has the author, or a contact on the author's line, in range. Private: whether the author is.
+    fn places_of_author(&self, record: &RecordFacts, places: &mut Places) -> StorageResult<()> {
+        let Some(id) = record.author.first() else { return Ok(()) };
+        if record.needs_signoff {
+            for (id, contact) in self.contacts_above(&record.author, &mut places.absent)? {
+                insert(&mut places.wanted, of_contact(&id), Way::Record, 0);
+                if let Some(contact) = contact {
+                    self.below(&mut places.wanted, &alive_or_plain(contact), (Way::Record, Way::PrimaryRecord))?;
+                }
+            }
+        }
+        if record.private {
+            match self.filed(id)?.filter(|filed| filed.contact().is_some()) {
+                Some(author) => {
+                    self.below(&mut places.wanted, &alive_or_plain(author), (Way::Author, Way::AuthorPrimary))?;
+                }
+                None => {
+                    insert(&mut places.wanted, of_contact(id), Way::Author, 0);
+                    places.absent.push(id.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The contacts on a line, by id, each as it is stored; what is not goes to `absent`.
+    pub(super) fn contacts_above(
+        &self,
+        chain: &[String],
+        absent: &mut Vec<String>,
+    ) -> StorageResult<Vec<(String, Option<Filed>)>> {
+        let mut line: Vec<(String, Option<Filed>)> = Vec::new();
+        let mut chain = chain.to_vec();
+        while let Some(id) = chain.first().cloned() {
+            if line.iter().any(|(known, _)| *known == id) || line.len() == LONGEST_LINE {
+                return Ok(line);
+            }
+            match self.filed(&id)?.filter(|filed| filed.contact().is_some()) {
+                Some(contact) => {
+                    chain = contact.contact().map(|contact| contact.parents.clone()).unwrap_or_default();
+                    line.push((id, Some(contact)));
+                }
+                None => break,
+            }
+        }
+        for id in chain {
+            if line.iter().any(|(known, _)| *known == id) || line.len() == LONGEST_LINE {
+                break;
+            }
+            let stored = self.filed(&id)?.filter(|filed| filed.contact().is_some());
+            absent.push(id.clone());
+            line.push((id, stored));
+        }
+        Ok(line)
+    }
+
+    /// The anchors of a contact: its own line, and the lines of the places that name it as their primary contact.
+    fn below(&self, wanted: &mut Wanted, contact: &Filed, (plain, primary): (Way, Way)) -> StorageResult<()> {
+        for (depth, anchor) in contact.line.iter().enumerate() {
+            insert(wanted, *anchor, plain, depth);
+        }
+        for place in &contact.primary_of {
+            let Some(place) = self.filed(place)? else { continue };
+            for (depth, anchor) in place.line.iter().enumerate() {
+                insert(wanted, *anchor, primary, depth);
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn insert(wanted: &mut Wanted, anchor: Anchor, way: Way, depth: usize) {
+    let depth = u8::try_from(depth).unwrap_or(u8::MAX);
+    let shallowest = wanted.entry((anchor, way)).or_insert(depth);
+    *shallowest = depth.min(*shallowest);
+}
+
+/// A deleted primary contact is simply not there (S9); its own place stays for its records (S11).
+fn alive_or_plain(mut contact: Filed) -> Filed {
+    if contact.deleted {
+        contact.primary_of.clear();
+    }
+    contact
+}
+
+/// The parents of a contact that is moved below a place: the place, then its ancestors as stored.
+///
+/// # Errors
+/// When the store fails.
+pub fn parents_below(writing: &Writing<'_, '_>, place: &str) -> StorageResult<Vec<String>> {
+    let mut parents = vec![place.to_owned()];
+    let mut next = writing.filed(place)?;
+    while let Some(contact) = next.as_ref().and_then(Filed::contact) {
+        let Some(parent) = contact.parents.first() else { break };
+        if parents.contains(parent) || parents.len() == LONGEST_LINE {
+            break;
+        }
+        let stored = writing.filed(parent)?.filter(|filed| filed.contact().is_some());
+        if stored.is_none() {
+            parents
+                .extend(contact.parents.iter().filter(|parent| !parents.contains(parent)).cloned().collect::<Vec<_>>());
+            break;
+        }
+        parents.push(parent.clone());
+        next = stored;
+    }
+    Ok(parents)
+}
+
+/// The primary contact that a document names.
+#[must_use]
+pub fn primary_in(facts: &Facts) -> Option<&str> {
+    match facts {
+        Facts::Contact(ContactFacts { primary, .. }) => primary.as_deref(),
+        _ => None,
+    }
+}
