@@ -299,12 +299,12 @@ impl Writing<'_, '_> {
                 kept.insert((entry.anchor, entry.way));
             }
             if !stays && entry.left.is_none() && change.is_some() {
-                if !entry.way.is_shown() {
-                    continue;
-                }
+                let key = key_at(position);
                 entry.left = Some(position);
-                self.batch.put_bytes(Family::Feed, key_at(position), FeedView::left(id));
-                self.reached.insert(entry.anchor);
+                if entry.way.is_shown() {
+                    self.batch.put_bytes(Family::Feed, key, FeedView::left(id));
+                    self.reached.insert(entry.anchor);
+                }
             }
             entries.push(entry);
         }

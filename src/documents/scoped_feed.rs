@@ -256,10 +256,12 @@ impl ScopedFeed {
         true
     }
 
-    /// Whether private records must be looked at again: they depend on the person and the places themselves.
+    /// Whether private records must be looked at again: they depend on the person and the places themselves, and on
+    /// whether their author is in range.
     fn regards_private_differently(&self) -> bool {
-        let scope = &self.restricted.scope;
-        self.bases.iter().any(|base| base.scope.contact != scope.contact || base.scope.places != scope.places)
+        let regard = |scope: &Scope| (scope.contact, scope.places.clone(), scope.depth, scope.primary);
+        let present = regard(&self.restricted.scope);
+        self.bases.iter().any(|base| regard(&base.scope) != present)
     }
 
     fn lost_cursors(&self, present: &[Cursor], deepest: u8) -> Vec<Cursor> {

@@ -34,6 +34,10 @@ pub(super) struct Device {
     pub(super) past: Vec<State>,
     /// It is clear which pull was the last.
     pub(super) exact: bool,
+    /// What was accepted from it since its last pull.
+    pub(super) brought: BTreeSet<String>,
+    /// The world at its last whole pull as it was.
+    pulled: Option<State>,
 }
 
 impl Device {
@@ -46,6 +50,8 @@ impl Device {
             waiting: BTreeMap::new(),
             past: Vec::new(),
             exact: true,
+            brought: BTreeSet::new(),
+            pulled: None,
         }
     }
 
@@ -131,6 +137,11 @@ impl World {
             // Two of them: no single state is known to be the one that counts.
             past.extend(past.first().cloned());
         }
+        if self.drains && !device.brought.is_empty() {
+            // What the device itself withdrew since (a primary contact, a place) may still count: the server does not
+            // take the device's own edits off the state of its last pull.
+            past.extend(device.pulled.clone());
+        }
         past
     }
 
@@ -178,6 +189,8 @@ impl World {
                 }
                 self.devices[at].past = vec![self.state.clone()];
                 self.devices[at].exact = true;
+                self.devices[at].brought.clear();
+                self.devices[at].pulled = Some(self.state.clone());
                 return true;
             }
             page += 1;

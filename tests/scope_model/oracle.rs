@@ -219,9 +219,11 @@ impl State {
         self.holders.get(&(code.to_owned(), id.to_owned())).copied().unwrap_or(u64::MAX)
     }
 
-    /// The contact was the primary contact of the place, and is not now.
+    /// The contact was the primary contact of the place, and is not now. A deleted place has none any more, nor has one
+    /// that names somebody who does not count: the rule does not say so, but that reading protects more.
     pub(super) fn is_former_primary(&self, place: &str, contact: &str) -> bool {
-        let present = self.contact(place).and_then(|face| face.primary.as_deref());
+        let face = self.live(place).and_then(|document| document.face.as_ref());
+        let present = face.filter(|face| face.naming == Naming::Counts).and_then(|face| face.primary.as_deref());
         present != Some(contact) && self.formers.get(place).is_some_and(|formers| formers.contains(contact))
     }
 
@@ -237,18 +239,20 @@ impl State {
             };
             document.revisions.entry(name.clone()).or_insert(revision);
         }
-        self.put_back(id, document);
+        self.put_back(id, document, Some(&path[0]));
     }
 
     /// Notes that a move wrote this revision.
     pub(super) fn mark_move(&mut self, id: &str, revision: &str, parent: Value) {
         let mut document = self.documents[id].as_ref().clone();
         document.moved = Some((revision.to_owned(), parent));
-        self.put_back(id, document);
+        self.put_back(id, document, None);
     }
 
-    /// Works out the winner again and what follows from it.
-    fn put_back(&mut self, id: &str, mut document: Document) {
+    /// Works out the winner again and what follows from it. An older version that wins once more, because another branch
+    /// was deleted, names its primary contact again: the rule does not say whether that counts as it did.
+    fn put_back(&mut self, id: &str, mut document: Document, written: Option<&str>) {
+        let before = document.winner.clone();
         let leaves = document.leaves();
         let best = leaves.into_iter().max_by_key(|name| (!document.revisions[*name].deleted, rank(name)));
         document.winner = best.expect("a leaf").to_owned();
@@ -256,7 +260,10 @@ impl State {
         document.deleted = winner.deleted;
         if let (false, Some(body)) = (winner.deleted, &winner.body) {
             let parent = document.parent(&document.path(&document.winner), body);
+            let again = !before.is_empty() && before != document.winner && written != Some(&document.winner);
             let face = Face::of(id, body, parent, winner.naming);
+            let unclear = again && face.primary.is_some();
+            let face = if unclear { Face { naming: Naming::Unclear, ..face } } else { face };
             self.note(id, document.face.as_ref(), &face);
             document.face = Some(face);
         }
