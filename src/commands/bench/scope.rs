@@ -49,6 +49,7 @@ pub(super) async fn run(
         eprintln!("filling up to {size} documents …");
         fill(&server.target, areas, wanted).await?;
         areas = wanted;
+        admin = Client::open(&server.target).await?; // the one before was idle for too long
         admin.bytes("PUT", "/settle_bench_plain", b"").await?;
         let plain = write_rate(&server.target, "/settle_bench_plain/_bulk_docs", COMPARED).await?;
         admin.bytes("DELETE", "/settle_bench_plain", b"").await?;
