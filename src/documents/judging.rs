@@ -378,10 +378,12 @@ impl Writing<'_, '_> {
             return counts();
         }
         let brought = self.batch.get(&PROVENANCE, &ProvenanceKey::new(self.id, id, revision))?;
-        if brought.is_none_or(|brought| brought.trusted) {
+        if brought.as_ref().is_none_or(|brought| brought.trusted) {
             return counts();
         }
-        if self.author.limits.is_none() {
+        // Only whoever brings the version that names the contact can vouch for it: another leaf may be the winner.
+        let is_new = brought.is_some_and(|brought| brought.position == self.counters.position);
+        if self.author.limits.is_none() || !is_new {
             return Ok(None);
         }
         let (scope, _) = scope_at(self.batch, self.id, &self.author.account, None)?;
