@@ -1,6 +1,6 @@
 //! Filing: where a document of a scoped database belongs, kept in the batch of the write (design §6.1).
 //!
-//! [`Writing::file`] is called for every document that gets a position. It reads what the document says, resolves it beside
+//! `Writing::file` is called for every document that gets a position. It reads what the document says, resolves it beside
 //! the stored documents, and writes the rows of the feed. When a contact changes in a way that others hang on (its line, its
 //! shortcode, its role as primary contact, its life), these are filed again in the same batch, each at a new position.
 //!
