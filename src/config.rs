@@ -167,6 +167,14 @@ pub struct Settings {
     pub max_purge_revisions: usize,
     /// Seconds for which a device that lost a right may still push what it had, from its first such push (S13).
     pub drain_seconds: u64,
+    /// Seconds after a withdrawal at which the last push is taken, whenever the device first called.
+    pub drain_cap_seconds: u64,
+    /// A draining device's `_changes` is 403 instead of an empty feed.
+    pub forbid_draining_changes: bool,
+    /// Seconds without a push after which a device that wrote its checkpoint counts as drained.
+    pub quiet_seconds: u64,
+    /// Seconds a session of a named device lives without use.
+    pub device_session_seconds: u64,
     /// Documents that one device may have in escrow.
     pub max_escrow_documents: u64,
     /// Bytes that one device may have in escrow.
@@ -212,6 +220,10 @@ impl Default for Settings {
             max_purge_documents: 100,
             max_purge_revisions: 1000,
             drain_seconds: 30 * 24 * 3600,
+            drain_cap_seconds: 90 * 24 * 3600,
+            forbid_draining_changes: false,
+            quiet_seconds: 24 * 3600,
+            device_session_seconds: 365 * 24 * 3600,
             max_escrow_documents: 10_000,
             max_escrow_bytes: 256 << 20,
             soft_scope_documents: 10_000,
@@ -277,6 +289,10 @@ settings_table! {
     "purge" "max_document_id_number" => max_purge_documents: number;
     "purge" "max_revisions_number" => max_purge_revisions: number;
     "settle" "drain_seconds" => drain_seconds: number;
+    "settle" "drain_cap_seconds" => drain_cap_seconds: number;
+    "settle" "forbid_draining_changes" => forbid_draining_changes: switch;
+    "settle" "quiet_seconds" => quiet_seconds: number;
+    "settle" "device_session_seconds" => device_session_seconds: number;
     "settle" "max_escrow_documents" => max_escrow_documents: number;
     "settle" "max_escrow_bytes" => max_escrow_bytes: number;
     "settle" "soft_scope_documents" => soft_scope_documents: number;

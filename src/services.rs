@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::accounts::login::Logins;
 use crate::accounts::password::{Credential, PasswordPolicy};
 use crate::accounts::session_cookie::{CookieSettings, SameSite};
+use crate::accounts::withdrawals::{note_quiet, quiet_devices};
 use crate::clock::{Clock, random};
 use crate::config::{Config, Settings};
 use crate::documents::attachments::remove_unreferred;
@@ -198,15 +199,29 @@ impl Services {
         self.compacting.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Runs until the server stops: keeps the clock's mark, forgets expired sessions.
+    /// Runs until the server stops: keeps the clock's mark, forgets expired sessions, looks which devices are drained.
     pub async fn keep_house(self: Arc<Self>) {
         loop {
             self.clock.keep(&self.store);
             if let Err(error) = self.logins.forget_expired(self.clock.now()).await {
                 tracing::warn!(%error, "expired sessions could not be forgotten");
             }
+            if let Err(error) = self.infer_drained().await {
+                tracing::warn!(%error, "which devices are drained could not be looked up");
+            }
             tokio::time::sleep(Duration::from_secs(HOUSEKEEPING_SECONDS)).await;
         }
+    }
+}
+
+impl Services {
+    /// Devices of clients that send no manifest count as drained after a quiet period.
+    async fn infer_drained(&self) -> StorageResult<()> {
+        let (quiet, now) = (self.settings().quiet_seconds, self.clock.now());
+        for pass in quiet_devices(&self.store.snapshot(), quiet, now)? {
+            self.store.write(move |batch| note_quiet(batch, &pass, quiet, now)).await?;
+        }
+        Ok(())
     }
 }
 

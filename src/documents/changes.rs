@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::Value;
 use settle_protocol::changes::{ChangesOptions, Feed, Filter, write_row_start};
 use settle_protocol::sequence::{Position, StartingPoint};
-use settle_protocol::{Revision, selector};
+use settle_protocol::{Error, ErrorKind, Revision, selector};
 use tokio::sync::watch;
 
 use super::databases::Database;
@@ -24,6 +24,7 @@ use super::scoped_feed::{self, Row, ScopedFeed};
 use super::scopes::{topic, whole};
 use super::tables::{BODIES, BodyKey, CHANGES, ChangeKey, ChangeView, DocumentHead, DocumentKey, DocumentRow};
 use crate::access::view::View;
+use crate::accounts::guard::Guard;
 use crate::storage::{Family, Range, Read, Snapshot, StorageError, StorageResult, Store};
 
 /// A page ends at this many bytes of text …
@@ -46,6 +47,8 @@ pub struct Changes {
     /// What wakes it; empty for a feed that does not wait.
     watches: Vec<watch::Receiver<Position>>,
     state: State,
+    /// The credentials of an account; nothing for operators and the anonymous.
+    guard: Option<Guard>,
     /// Seconds since 1970.
     now: u64,
     drain_seconds: u64,
@@ -125,7 +128,16 @@ impl Changes {
         };
         walk.choose(&snapshot, if walk.options.descending { 0 } else { since })?;
         drop(snapshot);
-        Ok(Self { walk, watches, state: State::Opening, now, drain_seconds })
+        Ok(Self { walk, watches, state: State::Opening, guard: None, now, drain_seconds })
+    }
+
+    /// Ends the feed when the credentials behind it are withdrawn: between rows with its last token, never with a row more.
+    pub fn guard(&mut self, guard: Guard) {
+        self.guard = Some(guard);
+    }
+
+    fn is_withdrawn(&mut self) -> StorageResult<bool> {
+        self.guard.as_mut().map_or(Ok(false), |guard| guard.holds(self.now).map(|holds| !holds))
     }
 
     /// The next pieces of the answer; `None` at its end.
@@ -171,6 +183,10 @@ impl Changes {
     }
 
     async fn rows(&mut self) -> DocumentResult<Output> {
+        if self.is_withdrawn()? {
+            self.state = State::Closing;
+            return Ok(Output::default());
+        }
         let settled = self.walk.scope.as_ref().is_none_or(|scope| !scope.is_behind());
         let near = self.walk.end.saturating_sub(self.walk.cursor) <= SHORT;
         let short = near && settled && !self.walk.options.descending;
@@ -187,6 +203,9 @@ impl Changes {
             self.walk = walk;
             page?
         };
+        if self.is_withdrawn()? {
+            return Err(Error::new(ErrorKind::Unauthorized, "withdrawn").into()); // what was read meanwhile is not sent
+        }
         if !more {
             self.state = self.after_rows();
         }
@@ -227,12 +246,14 @@ impl Changes {
         let options = &self.walk.options;
         let patience = options.heartbeat_ms.or(options.timeout_ms).map_or(Duration::MAX, Duration::from_millis);
         let end = self.walk.end;
-        let grown = match self.watches.as_mut_slice() {
-            [one] => tokio::time::timeout(patience, wait_for(one, end)).await,
-            many => {
-                let first = futures::future::select_all(many.iter_mut().map(|watch| Box::pin(wait_for(watch, end))));
-                tokio::time::timeout(patience, first).await.map(|(grown, _, _)| grown)
+        let (watches, guard) = (&mut self.watches, &mut self.guard);
+        let grown = tokio::select! {
+            biased;
+            () = withdrawn(guard) => {
+                self.state = State::Rows; // looks at the guard first
+                return Ok(None);
             }
+            grown = tokio::time::timeout(patience, first_of(watches, end)) => grown,
         };
         match grown {
             Ok(Some(position)) => {
@@ -261,6 +282,25 @@ impl Changes {
                 self.state = State::Closing;
                 Ok(None)
             }
+        }
+    }
+}
+
+/// Waits until something about the caller's credentials changed; for ever without a guard.
+async fn withdrawn(guard: &mut Option<Guard>) {
+    match guard {
+        Some(guard) => guard.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until one of several topics is beyond a position.
+async fn first_of(watches: &mut [watch::Receiver<Position>], beyond: Position) -> Option<Position> {
+    match watches {
+        [one] => wait_for(one, beyond).await,
+        many => {
+            let all = many.iter_mut().map(|watch| Box::pin(wait_for(watch, beyond)));
+            futures::future::select_all(all).await.0
         }
     }
 }

@@ -21,6 +21,7 @@ use super::write::{Mode, Write, WriteAttachment, Writing};
 use crate::access::facts::Facts;
 use crate::access::placement::{Anchor, Entry, Filter, Way, of_contact};
 use crate::access::scope::Scope;
+use crate::accounts::withdrawals::Pass;
 use crate::storage::{Read, StorageResult};
 
 /// Who writes.
@@ -34,6 +35,10 @@ pub struct Author {
     pub now: u64,
     /// Set for restricted callers.
     pub limits: Option<Limits>,
+    /// The credentials behind it, which are judged again beside the data; nothing for operators and the server.
+    pub pass: Option<Pass>,
+    /// More than bringing replicated work: what a withdrawn right may not do.
+    pub edits: bool,
 }
 
 /// What a restricted author is held to.
@@ -430,6 +435,7 @@ impl Writing<'_, '_> {
             device: row.device,
             now: row.received,
             limits: self.author.limits.or(Some(Limits::default())),
+            ..Author::default()
         };
         match self.admit(number, &row, Write { facts: Some(facts), ..write }, sender) {
             Ok(_) => Ok(true),
@@ -444,7 +450,8 @@ impl Writing<'_, '_> {
     /// # Errors
     /// As [`Writing::write`].
     pub fn accept(&mut self, number: u64, row: &EscrowRow) -> DocumentResult<Revision> {
-        let sender = Author { account: row.account.clone(), device: row.device, now: self.author.now, limits: None };
+        let sender =
+            Author { account: row.account.clone(), device: row.device, now: self.author.now, ..Author::default() };
         self.admit(number, row, row.write(), sender)
     }
 

@@ -211,19 +211,6 @@ pub fn topic(database: DatabaseId, anchor: &Anchor) -> u64 {
     whole(database) | u64::from(short)
 }
 
-/// The device of a caller: its session, or for Basic one per account and epoch.
-///
-/// # Errors
-/// When the store fails.
-pub fn device_of(reader: &impl Read, caller: &Caller) -> StorageResult<[u8; 16]> {
-    if let Some(session) = &caller.session {
-        return Ok(short_hash("session", session));
-    }
-    let name = caller.name.as_deref().unwrap_or_default();
-    let epoch = reader.get(&ACCOUNTS, &name.to_owned())?.map_or(0, |row| row.epoch);
-    Ok(short_hash("basic", format!("{name}\0{epoch}").as_bytes()))
-}
-
 /// What a caller sees of a database.
 ///
 /// # Errors
@@ -235,6 +222,6 @@ pub fn view_of(reader: &impl Read, database: &Database, caller: &Caller) -> Stor
     }
     let account = caller.name.clone().unwrap_or_default();
     let (scope, scope_position) = scope_at(reader, database.id(), &account, None)?;
-    let device = device_of(reader, caller)?;
+    let device = caller.pass.as_ref().map(|pass| pass.device).unwrap_or_default();
     Ok(View::Restricted(Box::new(Restricted { account, device, scope, scope_position })))
 }

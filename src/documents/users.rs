@@ -1,7 +1,7 @@
 //! `_users`: ordinary documents with CouchDB's rules, and the account rows that logging in reads.
 //!
 //! A password is hashed before the writer; beside the stored document the rules are checked; and in the same batch the
-//! account row follows the document's winner. A changed credential raises the account's epoch, which ends its sessions.
+//! account row follows the document's winner. A changed credential ends the account's epoch: what was born in it may only push.
 
 use settle_protocol::Revision;
 
@@ -10,8 +10,11 @@ use super::tables::DocumentRow;
 use super::write::{Mode, Write, Writing};
 use crate::accounts::error::AccountError;
 use crate::accounts::password::{Credential, PasswordPolicy, SALT_BYTES};
+use crate::accounts::standing::{Cause, Drain};
 use crate::accounts::tables::{ACCOUNTS, AccountRow};
 use crate::accounts::user_document::{Author, UserDocument, may_delete, name_of_id};
+use crate::accounts::withdrawals::{Actor, end_epoch};
+use crate::audit::{self, Entry};
 use crate::storage::Read;
 
 /// The name of the database of accounts.
@@ -26,6 +29,10 @@ pub struct UserAuthor {
     pub server_admin: bool,
     /// Administers `_users`.
     pub database_admin: bool,
+    /// How long what this write withdraws may still push.
+    pub drain: Drain,
+    /// Seconds since 1970.
+    pub now: u64,
 }
 
 impl UserAuthor {
@@ -118,18 +125,55 @@ impl UserWrite {
         };
         let facts = body.and_then(|body| UserDocument::parse(&format!("{{{}}}", body.text)).ok()?.facts());
         let account = writing.batch.get(&ACCOUNTS, &name.to_owned())?.unwrap_or_default();
-        let mut row = AccountRow { epoch: account.epoch, ..AccountRow::default() };
+        let mut row = AccountRow { epoch: account.epoch, former: account.former.clone(), ..AccountRow::default() };
+        let deleted = facts.is_none();
         if let Some(facts) = facts {
             row.credential = facts.credential.map(|credential| credential.to_text());
             row.roles = facts.roles;
             row.needs_second_factor = facts.needs_second_factor;
             row.places = facts.places;
             row.contact = facts.contact;
+            row.closed = account.closed;
         }
-        row.epoch += u64::from(row.credential != account.credential && !self.keeps_epoch);
+        if row.credential != account.credential && !self.keeps_epoch {
+            if account.credential.is_some() && account.is_open() {
+                let cause = if deleted { Cause::AccountDeleted } else { Cause::PasswordChanged };
+                let actor =
+                    Actor { name: self.author.name.clone().unwrap_or_default(), now: self.author.now, reason: None };
+                end_epoch(writing.batch, name, &account, &mut row, cause, self.author.drain, &actor)?;
+            } else {
+                row.epoch += 1;
+            }
+        }
+        self.audit(writing, name, &account, &row)?;
         super::scopes::note_member(writing.batch, name, &account, &row)?;
         writing.batch.put(&ACCOUNTS, &name.to_owned(), &row);
         Ok(())
+    }
+}
+
+impl UserWrite {
+    /// What changed about an account, beside its password.
+    fn audit(
+        &self,
+        writing: &mut Writing<'_, '_>,
+        name: &str,
+        before: &AccountRow,
+        now: &AccountRow,
+    ) -> DocumentResult<()> {
+        let same = before.roles == now.roles && before.places == now.places && before.contact == now.contact;
+        if same && before.credential.is_some() == now.credential.is_some() {
+            return Ok(());
+        }
+        let action = match (before.epoch, now.credential.is_some()) {
+            (0, _) => "account.create",
+            (_, false) if before.credential.is_some() => "account.delete",
+            _ => "account.change",
+        };
+        let by = self.author.name.as_deref().unwrap_or_default();
+        let entry = Entry::new(self.author.now, by, action).account(name).detail("roles", now.roles.clone());
+        let entry = entry.detail("places", now.places.clone()).detail("contact", now.contact.clone());
+        Ok(audit::append(writing.batch, &entry)?)
     }
 }
 
@@ -151,14 +195,38 @@ fn stored_before(writing: &Writing<'_, '_>, write: &Write, row: &DocumentRow) ->
 /// # Errors
 /// When the document changed meanwhile, or the store fails.
 pub fn upgrade(writing: &mut Writing<'_, '_>, name: &str, credential: &Credential) -> DocumentResult<()> {
+    let author = UserAuthor { name: None, server_admin: true, database_admin: true, drain: Drain::NONE, now: 0 };
+    edit(writing, name, author, true, |document| document.set_credential(credential)).map(drop)
+}
+
+/// Gives an account another password: a new revision of its document, and a new epoch.
+///
+/// # Errors
+/// When the document changed meanwhile, or the store fails. `false`: there is no such account.
+pub fn set_password(
+    writing: &mut Writing<'_, '_>,
+    name: &str,
+    credential: &Credential,
+    author: UserAuthor,
+) -> DocumentResult<bool> {
+    edit(writing, name, author, false, |document| document.set_credential(credential))
+}
+
+/// Changes the document of an account. `false`: there is none.
+fn edit(
+    writing: &mut Writing<'_, '_>,
+    name: &str,
+    author: UserAuthor,
+    keeps_epoch: bool,
+    change: impl FnOnce(&mut UserDocument),
+) -> DocumentResult<bool> {
     let id = format!("{}{name}", crate::accounts::user_document::ID_PREFIX);
-    let Some(row) = writing.document(&id)? else { return Ok(()) };
-    let Some(winner) = row.tree.winner().filter(|winner| !winner.deleted).cloned() else { return Ok(()) };
-    let Some(body) = writing.body(&id, &row, &winner.revision)? else { return Ok(()) };
+    let Some(row) = writing.document(&id)? else { return Ok(false) };
+    let Some(winner) = row.tree.winner().filter(|winner| !winner.deleted).cloned() else { return Ok(false) };
+    let Some(body) = writing.body(&id, &row, &winner.revision)? else { return Ok(false) };
     let mut document = UserDocument::parse(&format!("{{{}}}", body.text))?;
-    document.set_credential(credential);
-    let author = UserAuthor { name: None, server_admin: true, database_admin: true };
-    let user = UserWrite { author, document: Some(document.clone()), keeps_epoch: true };
+    change(&mut document);
+    let user = UserWrite { author, document: Some(document.clone()), keeps_epoch };
     writing.write(Write {
         id,
         mode: Mode::edit(Some(winner.revision)),
@@ -168,5 +236,5 @@ pub fn upgrade(writing: &mut Writing<'_, '_>, name: &str, credential: &Credentia
         user: Some(Box::new(user)),
         facts: None,
     })?;
-    Ok(())
+    Ok(true)
 }

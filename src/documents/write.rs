@@ -25,6 +25,8 @@ use super::users::UserWrite;
 use crate::access::facts::{Facts, SETTINGS};
 use crate::access::placement::Anchor;
 use crate::access::scope::ScopeSettings;
+use crate::accounts::standing::Right;
+use crate::accounts::withdrawals::note_push;
 use crate::storage::{Batch, Read, StorageResult};
 
 /// How a revision comes about.
@@ -159,12 +161,17 @@ impl<'b, 'a> Writing<'b, 'a> {
         Self::begin_as(batch, database, Author::default())
     }
 
-    /// Begins work of an author; the database must still be there.
+    /// Begins work of an author; the database must still be there, and the author's credentials still be worth it.
     ///
     /// # Errors
-    /// `404` when it was deleted, or a failure of the store.
+    /// `404` when it was deleted, `401` or `403` when the right was withdrawn meanwhile, or a failure of the store.
     pub fn begin_as(batch: &'b mut Batch<'a>, database: &Database, author: Author) -> DocumentResult<Self> {
         let row = still_there(batch, database)?;
+        if let Some(pass) = &author.pass {
+            let judged = pass.judge(batch, author.now)?;
+            judged.allow(if author.edits { Right::Everything } else { Right::Push })?;
+            note_push(batch, pass, &judged, author.now)?;
+        }
         let counters = batch.get(&COUNTERS, &DatabaseKey(row.id))?.unwrap_or_default();
         Ok(Self {
             batch,

@@ -25,6 +25,17 @@ pub enum Endpoint {
     SessionInfo,
     LogIn,
     LogOut,
+    OwnDevice,
+    TellOfDevice,
+    ListDevices,
+    ReadDevice,
+    RetireDevice,
+    CutDevice,
+    ChangePassword,
+    DisableAccount,
+    EnableAccount,
+    RetireAccount,
+    CutAccount,
     AllDatabases,
     DatabasesInfo,
     ActiveTasks,
@@ -115,6 +126,17 @@ routes! {
     SessionInfo           "GET"          [Lit("_session")]                               Anyone;
     LogIn                 "POST"         [Lit("_session")]                               Anyone;
     LogOut                "DELETE"       [Lit("_session")]                               Anyone;
+    OwnDevice             "GET"          [Lit("_device")]                                Device;
+    TellOfDevice          "POST"         [Lit("_device")]                                Device;
+    ListDevices           "GET"          [Lit("_devices")]                               Accounts;
+    ReadDevice            "GET"          [Lit("_devices"), Name]                         Accounts;
+    RetireDevice          "POST"         [Lit("_devices"), Name, Lit("retire")]          Accounts;
+    CutDevice             "POST"         [Lit("_devices"), Name, Lit("cut")]             Accounts;
+    ChangePassword        "POST"         [Lit("_accounts"), Name, Lit("password")]       Accounts;
+    DisableAccount        "POST"         [Lit("_accounts"), Name, Lit("disable")]        Accounts;
+    EnableAccount         "POST"         [Lit("_accounts"), Name, Lit("enable")]         Accounts;
+    RetireAccount         "POST"         [Lit("_accounts"), Name, Lit("retire")]         Accounts;
+    CutAccount            "POST"         [Lit("_accounts"), Name, Lit("cut")]            Accounts;
     AllDatabases          "GET"          [Lit("_all_dbs")]                               Anyone;
     DatabasesInfo         "GET,POST"     [Lit("_dbs_info")]                              Operate;
     ActiveTasks           "GET"          [Lit("_active_tasks")]                          Operate;
@@ -141,7 +163,7 @@ routes! {
     CreateDatabase        "PUT"          [Db]                                            Operate;
     DeleteDatabase        "DELETE"       [Db]                                            Operate;
     PostDocument          "POST"         [Db]                                            Edit;
-    Changes               "GET,POST"     [Db, Lit("_changes")]                           Pull;
+    Changes               "GET,POST"     [Db, Lit("_changes")]                           Feed;
     RevsDiff              "POST"         [Db, Lit("_revs_diff")]                         Push;
     MissingRevs           "POST"         [Db, Lit("_missing_revs")]                      Push;
     BulkDocs              "POST"         [Db, Lit("_bulk_docs")]                         Push;
@@ -177,8 +199,8 @@ routes! {
     QueryNotYet           "GET,POST"     [Db, Lit("_partition"), Rest]                   Pull;
     ReadLocal             "GET"          [Db, Lit("_local"), Name]                       Push;
     WriteLocal            "PUT,POST"     [Db, Lit("_local"), Name]                       Push;
-    DeleteLocal           "DELETE"       [Db, Lit("_local"), Name]                       Push;
-    LocalAttachment       "GET,PUT,DELETE" [Db, Lit("_local"), Name, Rest]               Push;
+    DeleteLocal           "DELETE"       [Db, Lit("_local"), Name]                       Edit;
+    LocalAttachment       "GET,PUT,DELETE" [Db, Lit("_local"), Name, Rest]               Edit;
     FunctionNotYet        "GET,POST"     [Db, Lit("_design"), Name, Lit("_view"), Rest]  Pull;
     FunctionNotYet        "GET"          [Db, Lit("_design"), Name, Lit("_info")]        Pull;
     FunctionNotYet        "GET,POST"     [Db, Lit("_design"), Name, Lit("_show"), Rest]  Pull;
@@ -308,7 +330,7 @@ mod tests {
         for (method, path, endpoint, need) in [
             ("GET", "/", Endpoint::Welcome, Need::Anyone),
             ("POST", "/db/_bulk_docs", Endpoint::BulkDocs, Need::Push),
-            ("GET", "/db/_changes", Endpoint::Changes, Need::Pull),
+            ("GET", "/db/_changes", Endpoint::Changes, Need::Feed),
             ("GET", "/db/doc/a/b.jpg", Endpoint::ReadAttachment, Need::Pull),
             ("PUT", "/db/_design/x", Endpoint::WriteDesign, Need::Manage),
             ("GET", "/db/_design/x/_view/y", Endpoint::FunctionNotYet, Need::Pull),

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures::StreamExt;
 use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue, SERVER, SET_COOKIE};
 use settle_protocol::{Error, ErrorKind};
@@ -18,7 +19,10 @@ use crate::access::need::{Need, permit};
 use crate::access::view::View;
 use crate::accounts::caller::{Caller, Proof};
 use crate::accounts::error::AccountError;
+use crate::accounts::guard::Guard;
 use crate::accounts::login::Credentials;
+use crate::accounts::standing::{Drain, Right};
+use crate::accounts::withdrawals::Actor;
 use crate::config::Settings;
 use crate::documents::databases::Database;
 use crate::documents::judging::{Author, Limits};
@@ -38,9 +42,35 @@ pub(crate) struct Context {
     pub(crate) database: Option<Arc<Database>>,
     /// What the caller sees of the database.
     pub(crate) view: View,
+    /// What this request needs of the caller.
+    pub(crate) need: Need,
 }
 
 impl Context {
+    /// Who acts on accounts and devices, and why (`reason` of the request's body).
+    pub(crate) fn actor(&self, reason: Option<String>) -> Actor {
+        Actor { name: self.caller.name.clone().unwrap_or_default(), now: self.services.clock.now(), reason }
+    }
+
+    /// How long what this request withdraws may still push: `?drain=none` or a number of seconds, else as configured.
+    pub(crate) fn drain(&self) -> Result<Drain, Error> {
+        let configured = Drain { window: self.settings.drain_seconds, cap: self.settings.drain_cap_seconds };
+        match self.request.query.get("drain") {
+            None => Ok(configured),
+            Some("none") => Ok(Drain::NONE),
+            Some(seconds) => match seconds.parse() {
+                Ok(window) => Ok(Drain { window, cap: configured.cap.max(window) }),
+                Err(_) => Err(Error::bad_request("`drain` must be none or a number of seconds.")),
+            },
+        }
+    }
+
+    /// For requests that are a push only in one form, such as `_bulk_docs` with `new_edits: false`.
+    pub(crate) fn require_everything(&mut self) -> Result<(), HttpError> {
+        self.need = Need::Edit;
+        Ok(self.caller.judged.allow(Right::Everything)?)
+    }
+
     /// The database of the path. Handlers below a database always have one.
     pub(crate) fn database(&self) -> Result<Arc<Database>, HttpError> {
         self.database.clone().ok_or_else(|| Error::not_found("Database does not exist.").into())
@@ -63,6 +93,8 @@ impl Context {
             account: self.caller.name.clone().unwrap_or_default(),
             device: restricted.map(|restricted| restricted.device).unwrap_or_default(),
             now: self.services.clock.now(),
+            pass: self.caller.pass.clone(),
+            edits: self.need != Need::Push,
             limits: restricted.map(|_| Limits {
                 drain_seconds: self.settings.drain_seconds,
                 escrow_documents: self.settings.max_escrow_documents,
@@ -179,6 +211,9 @@ async fn handle(
         Found::Endpoint(endpoint, need) => (endpoint, need),
         Found::WrongMethod(allowed) => return Err(HttpError::wrong_method(allowed)),
     };
+    // One document with `new_edits=false` is a push like `_bulk_docs`: a withdrawn right may bring it.
+    let pushes = endpoint == Endpoint::WriteDocument && request.query.get("new_edits") == Some("false");
+    let need = if pushes { Need::Push } else { need };
     let name = request.segment(0);
     if name.starts_with('_') && request.segments.len() == 1 && endpoint == Endpoint::DatabaseInfo {
         // `/_x` that nobody knows: only operators learn that it is not there.
@@ -198,8 +233,24 @@ async fn handle(
         Some(database) => view_of(&services.store.snapshot(), database, &caller)?,
         None => View::Everything,
     };
-    let mut context = Context { services, settings, caller, request, database, view };
-    handlers::call(endpoint, &mut context).await
+    let mut context = Context { services, settings, caller, request, database, view, need };
+    let answer = handlers::call(endpoint, &mut context).await?;
+    Ok(if need == Need::Pull { guarded(answer, &context) } else { answer })
+}
+
+/// Cuts an answer that is still being sent when the credentials behind it are withdrawn. Feeds look for themselves, so that
+/// they can end cleanly.
+fn guarded(mut answer: Answer, context: &Context) -> Answer {
+    if let (AnswerBody::Stream(stream), Some(pass)) = (&mut answer.body, context.caller.pass.clone()) {
+        let stream = std::mem::replace(stream, Box::pin(futures::stream::empty()));
+        let mut guard = Guard::new(&context.services.store, pass);
+        let now = context.services.clock.now();
+        answer.body = AnswerBody::Stream(Box::pin(stream.map(move |piece| match guard.holds(now) {
+            Ok(true) => piece,
+            _ => Err(std::io::Error::other("the right to read was withdrawn")),
+        })));
+    }
+    answer
 }
 
 /// Whether the first segment of an endpoint's path is a database.

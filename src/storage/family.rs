@@ -44,6 +44,20 @@ pub enum Family {
     Devices,
     /// database, document, revision → who brought it
     Provenance,
+    /// database, place, from → who held it
+    Custody,
+    /// database, device → what it says it holds, and what it was given in writing
+    Manifests,
+    /// account, device → one installation of a client
+    Enrolments,
+    /// fingerprint of a one-time login token → account
+    Links,
+    /// account, grant → a right for a while
+    Grants,
+    /// number → what was withdrawn, for the file beside the backups
+    Ledger,
+    /// number → who did what, chained by hash
+    Audit,
     /// fixed names → incarnation, clock mark, settings, work in progress
     Meta,
 }
@@ -64,7 +78,7 @@ pub enum Workload {
 }
 
 /// Every family in the order of [`Family`]: name on disk, workload.
-pub const FAMILIES: [(Family, &str, Workload); 20] = [
+pub const FAMILIES: [(Family, &str, Workload); 27] = [
     (Family::Databases, "databases", Workload::Small),
     (Family::Counters, "counters", Workload::Small),
     (Family::Documents, "documents", Workload::Point),
@@ -84,6 +98,13 @@ pub const FAMILIES: [(Family, &str, Workload); 20] = [
     (Family::Escrow, "escrow", Workload::Small),
     (Family::Devices, "devices", Workload::Small),
     (Family::Provenance, "provenance", Workload::Log),
+    (Family::Custody, "custody", Workload::Small),
+    (Family::Manifests, "manifests", Workload::Small),
+    (Family::Enrolments, "enrolments", Workload::Small),
+    (Family::Links, "links", Workload::Small),
+    (Family::Grants, "grants", Workload::Small),
+    (Family::Ledger, "ledger", Workload::Small),
+    (Family::Audit, "audit", Workload::Log),
     (Family::Meta, "meta", Workload::Small),
 ];
 
@@ -96,7 +117,7 @@ impl Family {
 }
 
 /// Families whose keys begin with a database id: emptied when the database is deleted.
-pub const OF_A_DATABASE: [Family; 14] = [
+pub const OF_A_DATABASE: [Family; 16] = [
     Family::Counters,
     Family::Documents,
     Family::Bodies,
@@ -111,6 +132,8 @@ pub const OF_A_DATABASE: [Family; 14] = [
     Family::Escrow,
     Family::Devices,
     Family::Provenance,
+    Family::Custody,
+    Family::Manifests,
 ];
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ use tokio::sync::mpsc;
 
 pub use announcements::Announcements;
 pub use batch::{Announcement, Batch};
-pub use codec::{Decoder, Encode};
+pub use codec::{Decoder, Encode, hex, unhex};
 pub use engine::Memory;
 pub use error::{StorageError, StorageResult};
 pub use family::{FAMILIES, Family, OF_A_DATABASE};

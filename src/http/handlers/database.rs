@@ -29,7 +29,11 @@ pub(super) fn info_of(context: &Context, database: &Database) -> Result<Value, H
     let mut counters = database.counters(&snapshot)?;
     let mut file = context.services.store.disk_bytes();
     let mut purge_seq = database.tokens.token(counters.purges);
-    if let Some(restricted) = context.view.restricted() {
+    if context.caller.judged.pushes_only() {
+        // A withdrawn right does not learn how the database grows.
+        counters = Counters { position: counters.position, ..Counters::default() };
+        (file, purge_seq) = (0, "0".to_owned());
+    } else if let Some(restricted) = context.view.restricted() {
         // Of what is out of scope, not even the number is told.
         let documents = visible_ids(&snapshot, restricted, database.id())?.len() as u64;
         counters = Counters { documents, position: counters.position, ..Counters::default() };
@@ -52,7 +56,7 @@ pub(super) fn info_of(context: &Context, database: &Database) -> Result<Value, H
         "compact_running": context.services.compactions().contains_key(&database.name),
         "cluster": {"q": 1, "n": 1, "w": 1, "r": 1},
     });
-    if context.view.restricted().is_some() {
+    if context.view.restricted().is_some() && !context.caller.judged.pushes_only() {
         let limit = context.settings.soft_scope_documents;
         info["scope"] =
             json!({"documents": counters.documents, "soft_limit": limit, "over": counters.documents > limit});

@@ -7,7 +7,6 @@ use settle_protocol::document_id::{IdKind, check_document_id};
 use settle_protocol::multipart::{Boundary, Encoder, PartHead};
 use settle_protocol::{Error, ErrorKind, Revision};
 
-use super::server::hex;
 use super::users::{guard_design, guard_read, prepare_writes, show};
 use super::{Handled, document_id, escaped, local, pull};
 use crate::documents::error::DocumentError;
@@ -19,6 +18,7 @@ use crate::http::error::HttpError;
 use crate::http::multipart::{Limits, read_document, write_of};
 use crate::http::pipeline::Context;
 use crate::http::response::{Answer, matches_tag, tag_of};
+use crate::storage::hex;
 use crate::storage::{Read, Snapshot};
 
 /// Whether an `Accept` header admits a type; no header admits all.

@@ -4,14 +4,17 @@ use settle_protocol::Error;
 use settle_protocol::document::IncomingDocument;
 use settle_protocol::listing::ListingOptions;
 
+use super::Handled;
 use super::database::object_or_empty;
 use super::document::location;
 use super::pull::queries_of;
-use super::{Handled, server::hex};
+use crate::accounts::standing::Right;
+use crate::accounts::withdrawals::note_checkpoint;
 use crate::documents::error::DocumentError;
 use crate::documents::local;
 use crate::http::pipeline::Context;
 use crate::http::response::{Answer, matches_tag};
+use crate::storage::hex;
 
 fn id_of(context: &Context) -> String {
     format!("{}{}", local::PREFIX, context.request.segment(2))
@@ -57,7 +60,11 @@ pub(super) async fn store(context: &Context, id: String, sent: Option<String>, t
     let database = context.database()?;
     let owner = local::owner(&context.caller);
     let name = id.clone();
+    let (pass, now) = (context.caller.pass.clone(), context.services.clock.now());
     let written = context.services.store.write(move |batch| -> Result<u64, DocumentError> {
+        if let Some(pass) = &pass {
+            note_checkpoint(batch, pass, now)?.allow(Right::Push)?;
+        }
         local::write(batch, &database, owner, &name, sent.as_deref(), text)
     });
     let revision = format!("0-{}", written.await?);

@@ -1,8 +1,11 @@
 //! One function per endpoint: parse, one call downward, write the answer. No rule is decided here.
 
+mod accounts;
 mod attachment;
 mod database;
+mod devices;
 mod document;
+mod draining;
 mod local;
 mod node;
 mod pull;
@@ -18,6 +21,7 @@ use super::endpoint::Endpoint;
 use super::error::HttpError;
 use super::pipeline::Context;
 use super::response::Answer;
+use crate::accounts::tables::Closed;
 use crate::documents::listing::Extent;
 
 /// What a handler answers.
@@ -38,6 +42,17 @@ pub(crate) async fn call(endpoint: Endpoint, context: &mut Context) -> Handled {
         Endpoint::SessionInfo => session::info(context),
         Endpoint::LogIn => session::log_in(context).await,
         Endpoint::LogOut => session::log_out(context).await,
+        Endpoint::OwnDevice => devices::own(context),
+        Endpoint::TellOfDevice => devices::tell(context).await,
+        Endpoint::ListDevices => devices::list(context),
+        Endpoint::ReadDevice => devices::read(context),
+        Endpoint::RetireDevice => devices::withdraw(context, devices::End::Retire).await,
+        Endpoint::CutDevice => devices::withdraw(context, devices::End::Cut).await,
+        Endpoint::ChangePassword => accounts::change_password(context).await,
+        Endpoint::DisableAccount => accounts::close(context, Closed::Disabled).await,
+        Endpoint::EnableAccount => accounts::close(context, Closed::Open).await,
+        Endpoint::RetireAccount => accounts::close(context, Closed::Retired).await,
+        Endpoint::CutAccount => accounts::cut(context).await,
         Endpoint::NodeName => node::name(context),
         Endpoint::NodeFacts => node::facts(context),
         Endpoint::Metrics => Ok(node::metrics(context)),

@@ -17,6 +17,8 @@ use super::database::object_or_empty;
 use super::users::{guard_read, show};
 use super::{Handled, document};
 use crate::access::view::Visible;
+use crate::accounts::guard::Guard;
+use crate::accounts::standing::Right;
 use crate::documents::changes::Changes;
 use crate::documents::listing::{Extent, Listing};
 use crate::documents::local;
@@ -39,6 +41,12 @@ pub(super) async fn changes(context: &mut Context) -> Handled {
     };
     let options =
         ChangesOptions::parse(&context.request.query, context.request.header("last-event-id"), body.as_ref())?;
+    if context.caller.judged.pushes_only() {
+        if context.settings.forbid_draining_changes {
+            context.caller.judged.allow(Right::Everything)?;
+        }
+        return super::draining::changes(context, &options);
+    }
     if let Filter::Function(name) = &options.filter {
         let reason = format!("Filter {name} is a function of a design document; Settle does not run JavaScript yet.");
         return Err(Error::new(ErrorKind::NotImplemented, reason).into());
@@ -56,7 +64,7 @@ pub(super) async fn changes(context: &mut Context) -> Handled {
             return Err(Error::new(ErrorKind::Forbidden, reason).into());
         }
     }
-    let changes = Changes::open(
+    let mut changes = Changes::open(
         &store,
         context.database()?,
         options,
@@ -64,6 +72,9 @@ pub(super) async fn changes(context: &mut Context) -> Handled {
         context.services.clock.now(),
         context.settings.drain_seconds,
     )?;
+    if let Some(pass) = context.caller.pass.clone() {
+        changes.guard(Guard::new(&store, pass));
+    }
     let stream = futures::stream::try_unfold((changes, store), |(mut changes, store)| async move {
         let pieces = changes.next().await.map_err(io::Error::from)?;
         Ok::<_, io::Error>(pieces.map(|pieces| (stream_pieces(store.clone(), pieces), (changes, store))))

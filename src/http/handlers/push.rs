@@ -83,6 +83,9 @@ pub(super) async fn bulk_docs(context: &mut Context) -> Handled {
         BulkDocs::parse(&body, max_document)?
     };
     let new_edits = request.new_edits;
+    if new_edits {
+        context.require_everything()?;
+    }
     if request.all_or_nothing {
         return Ok(all_or_nothing(&request));
     }

@@ -10,15 +10,12 @@ use super::database::info_of;
 use crate::access::need::{Need, permit};
 use crate::http::pipeline::Context;
 use crate::http::response::{Answer, matches_tag};
+use crate::storage::hex;
 
 /// The CouchDB whose API this is.
 const API_VERSION: &str = "3.5.0";
 /// The name of the only node.
 pub(super) const NODE: &str = "settle@127.0.0.1";
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 /// `GET /`. The `uuid` never changes: it is part of every PouchDB's replication id.
 pub(super) fn welcome(context: &Context) -> Answer {

@@ -7,7 +7,6 @@ use settle_protocol::sequence::Position;
 
 use super::Handled;
 use super::database::object_or_empty;
-use super::server::hex;
 use crate::access::scope::Scope;
 use crate::access::view::Restricted;
 use crate::documents::error::DocumentError;
@@ -20,6 +19,7 @@ use crate::documents::write::{Mode, Writing};
 use crate::http::error::HttpError;
 use crate::http::pipeline::Context;
 use crate::http::response::Answer;
+use crate::storage::hex;
 use crate::storage::{Read, Snapshot, StorageResult};
 
 /// Ids in one `_reconcile`.

@@ -50,8 +50,13 @@ pub(super) async fn prepare_writes(context: &Context, mut writes: Vec<Write>) ->
     for write in &writes {
         may_write(&write.id, &context.caller.author(database_admin))?;
     }
-    let author =
-        UserAuthor { name: context.caller.name.clone(), server_admin: context.caller.is_operator(), database_admin };
+    let author = UserAuthor {
+        name: context.caller.name.clone(),
+        server_admin: context.caller.is_operator(),
+        database_admin,
+        drain: context.drain()?,
+        now: context.services.clock.now(),
+    };
     let policy = context.services.password_policy();
     let prepared = tokio::task::spawn_blocking(move || {
         for write in &mut writes {

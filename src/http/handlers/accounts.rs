@@ -1,0 +1,90 @@
+//! `/_accounts`: what ends and begins an account's rights.
+
+use serde_json::{Value, json};
+use settle_protocol::Error;
+
+use super::Handled;
+use super::database::object_or_empty;
+use crate::accounts::password::Credential;
+use crate::accounts::tables::{ACCOUNTS, Closed};
+use crate::accounts::withdrawals;
+use crate::clock::random;
+use crate::documents::error::DocumentError;
+use crate::documents::users::{USERS, UserAuthor, set_password};
+use crate::documents::write::Writing;
+use crate::http::pipeline::Context;
+use crate::http::response::Answer;
+use crate::storage::{Read, StorageError};
+
+fn name_of(context: &Context) -> String {
+    context.request.segment(1).to_owned()
+}
+
+/// A text member of a body.
+pub(super) fn text_of(body: &serde_json::Map<String, Value>, member: &str) -> Result<Option<String>, Error> {
+    match body.get(member) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(_) => Err(Error::bad_request(format!("`{member}` must be text."))),
+    }
+}
+
+/// `POST /_accounts/NAME/password`: sets another password. What was logged in with the old one may only push from now on.
+pub(super) async fn change_password(context: &mut Context) -> Handled {
+    let body = object_or_empty(context).await?;
+    let (name, drain) = (name_of(context), context.drain()?);
+    let password = text_of(&body, "password")?.ok_or_else(|| Error::bad_request("`password` is missing."))?;
+    let policy = context.services.password_policy();
+    policy.check(&password, &name)?;
+    let hashed = tokio::task::spawn_blocking(move || Credential::hash(&password, random()));
+    let credential = hashed.await.map_err(|_| StorageError::Panicked)??;
+    let author = UserAuthor {
+        name: context.caller.name.clone(),
+        server_admin: true,
+        database_admin: true,
+        drain,
+        now: context.services.clock.now(),
+    };
+    let users = context.services.catalogue.find(USERS)?;
+    let changed = context.services.store.write(move |batch| -> Result<bool, DocumentError> {
+        let mut writing = Writing::begin(batch, &users)?;
+        let changed = set_password(&mut writing, &name, &credential, author)?;
+        writing.end()?;
+        Ok(changed)
+    });
+    match changed.await? {
+        true => Ok(Answer::ok(200)),
+        false => Err(Error::missing().into()),
+    }
+}
+
+/// `POST /_accounts/NAME/disable`, `/enable`, `/retire`: closes an account to logins, or opens it. Its devices may push what
+/// they hold, for the drain.
+pub(super) async fn close(context: &mut Context, closed: Closed) -> Handled {
+    let body = object_or_empty(context).await?;
+    let (name, drain) = (name_of(context), context.drain()?);
+    let actor = context.actor(text_of(&body, "reason")?);
+    let changed = context.services.store.write(move |batch| -> Result<bool, DocumentError> {
+        let account = batch.get(&ACCOUNTS, &name)?.filter(|account| account.epoch > 0).ok_or_else(Error::missing)?;
+        if account.closed == Closed::Retired && closed != Closed::Retired {
+            let reason = "This account was retired for good. Delete it and make a new one under the name if it must be used again.";
+            return Err(Error::new(settle_protocol::ErrorKind::Conflict, reason).into());
+        }
+        Ok(withdrawals::close(batch, &name, closed, drain, &actor)?)
+    });
+    let changed = changed.await?;
+    Ok(Answer::json(200, json!({"ok": true, "changed": changed}).to_string()))
+}
+
+/// `POST /_accounts/NAME/cut`: every device of the account, at once and without a drain; nobody can log in until it is enabled.
+pub(super) async fn cut(context: &mut Context) -> Handled {
+    let body = object_or_empty(context).await?;
+    let name = name_of(context);
+    let actor = context.actor(text_of(&body, "reason")?);
+    let devices = context.services.store.write(move |batch| -> Result<u64, DocumentError> {
+        batch.get(&ACCOUNTS, &name)?.filter(|account| account.epoch > 0).ok_or_else(Error::missing)?;
+        Ok(withdrawals::cut_account(batch, &name, &actor)?)
+    });
+    let devices = devices.await?;
+    Ok(Answer::json(200, json!({"ok": true, "devices": devices}).to_string()))
+}

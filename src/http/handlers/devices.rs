@@ -1,0 +1,160 @@
+//! `/_device`: what a device is told of itself and tells of itself. `/_devices`: what others may know of it and do to it.
+
+use serde_json::{Value, json};
+use settle_protocol::Error;
+
+use super::Handled;
+use super::accounts::text_of;
+use super::database::object_or_empty;
+use super::session::device_text;
+use crate::accounts::enrolments::{self, DeviceId, Enrolment, Pending};
+use crate::accounts::standing::{Judged, advice, judge};
+use crate::accounts::tables::ACCOUNTS;
+use crate::accounts::withdrawals::{Pass, cut_device, retire_device};
+use crate::documents::error::DocumentError;
+use crate::http::error::HttpError;
+use crate::http::pipeline::Context;
+use crate::http::response::Answer;
+use crate::storage::{Read, Snapshot, StorageError, hex, unhex};
+
+fn pass_of(context: &Context) -> Result<Pass, HttpError> {
+    context.caller.pass.clone().ok_or_else(|| Error::missing().into())
+}
+
+/// `GET /_device`: the standing of the caller's device, and what to do next.
+pub(super) fn own(context: &Context) -> Handled {
+    let pass = pass_of(context)?;
+    let snapshot = context.services.store.snapshot();
+    let account = snapshot.get(&ACCOUNTS, &pass.account)?.unwrap_or_default();
+    let row = enrolments::find(&snapshot, &pass.account, pass.device)?.unwrap_or_default();
+    let judged = judge(&account, pass.epoch, &row, context.services.clock.now());
+    let wipe = row.wipe.as_ref().filter(|wipe| wipe.ordered_at > 0 && wipe.reported_at == 0);
+    let (next, message) = advice(&account, &judged, wipe.is_some());
+    let body = json!({
+        "device": hex(&pass.device),
+        "account": pass.account,
+        "named": row.kind == enrolments::Kind::Named,
+        "name": row.name,
+        "standing": judged.standing,
+        "cause": judged.withdrawal.map(|withdrawal| withdrawal.cause),
+        "next": next,
+        "message": message,
+        "push_until": judged.push_until,
+        "wipe": wipe.map(|wipe| json!({"order": wipe.order, "ordered_at": wipe.ordered_at})),
+    });
+    Ok(Answer::json(200, body.to_string()))
+}
+
+/// `POST /_device`: what only the device knows.
+pub(super) async fn tell(context: &mut Context) -> Handled {
+    let body = object_or_empty(context).await?;
+    let number = |member: &str| match body.get(member) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => {
+            let whole = value.as_u64();
+            whole.map(Some).ok_or_else(|| Error::bad_request(format!("`{member}` must be a whole number, 0 or more.")))
+        }
+    };
+    let (documents, oldest) = (number("pending")?, number("oldest_pending")?);
+    let told = Value::Object(body);
+    let (name, app) = (device_text(&told, "name")?, device_text(&told, "app")?);
+    let (pass, now) = (pass_of(context)?, context.services.clock.now());
+    context
+        .services
+        .store
+        .write(move |batch| -> Result<(), StorageError> {
+            let known = enrolments::find(batch, &pass.account, pass.device)?;
+            let mut row = known.unwrap_or_else(|| Enrolment { account: pass.account.clone(), ..Enrolment::default() });
+            if let Some(documents) = documents {
+                row.pending = Some(Pending { documents, oldest: oldest.unwrap_or_default(), told: now });
+            }
+            row.name = name.unwrap_or(row.name);
+            row.app = app.unwrap_or(row.app);
+            row.seen = now;
+            enrolments::put(batch, pass.device, &row);
+            Ok(())
+        })
+        .await?;
+    own(context)
+}
+
+/// What others may know of a device: never what it holds.
+fn view(snapshot: &Snapshot<'_>, device: DeviceId, row: &Enrolment, now: u64) -> Result<Value, StorageError> {
+    let account = snapshot.get(&ACCOUNTS, &row.account)?.unwrap_or_default();
+    let Judged { standing, withdrawal, push_until, evidence } = judge(&account, row.epoch, row, now);
+    let last_call = row.seen.max(row.pushed);
+    Ok(json!({
+        "device": hex(&device),
+        "account": row.account,
+        "kind": row.kind,
+        "client": row.client,
+        "name": row.name,
+        "app": row.app,
+        "enrolled": row.enrolled,
+        "last_seen": row.seen,
+        "last_push": row.pushed,
+        "days_silent": now.saturating_sub(last_call) / 86_400,
+        "pending": row.pending,
+        "standing": standing,
+        "cause": withdrawal.map(|withdrawal| withdrawal.cause),
+        "withdrawn_at": withdrawal.map(|withdrawal| withdrawal.at),
+        "push_until": push_until,
+        "evidence": evidence,
+        "wipe": row.wipe,
+        "alarm": (row.alarm > 0).then_some(row.alarm),
+    }))
+}
+
+/// `GET /_devices`: all, or with `account=NAME` those of one account.
+pub(super) fn list(context: &Context) -> Handled {
+    let snapshot = context.services.store.snapshot();
+    let now = context.services.clock.now();
+    let mut rows = Vec::new();
+    enrolments::list(&snapshot, context.request.query.get("account"), |device, row| rows.push((device, row)))?;
+    let devices = rows.iter().map(|(device, row)| view(&snapshot, *device, row, now));
+    let devices = devices.collect::<Result<Vec<_>, _>>()?;
+    Ok(Answer::json(200, json!({"devices": devices}).to_string()))
+}
+
+/// The device that a path names.
+fn named(context: &Context) -> Result<DeviceId, HttpError> {
+    unhex(context.request.segment(1)).ok_or_else(|| Error::missing().into())
+}
+
+fn find(reader: &impl Read, device: DeviceId) -> Result<Enrolment, DocumentError> {
+    let account = enrolments::account_of(reader, device)?.ok_or_else(Error::missing)?;
+    Ok(enrolments::find(reader, &account, device)?.ok_or_else(Error::missing)?)
+}
+
+/// `GET /_devices/ID`.
+pub(super) fn read(context: &Context) -> Handled {
+    let device = named(context)?;
+    let snapshot = context.services.store.snapshot();
+    let row = find(&snapshot, device)?;
+    Ok(Answer::json(200, view(&snapshot, device, &row, context.services.clock.now())?.to_string()))
+}
+
+/// How a device's rights end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// It may push what it holds.
+    Retire,
+    /// At once.
+    Cut,
+}
+
+/// `POST /_devices/ID/retire`, `/cut`.
+pub(super) async fn withdraw(context: &mut Context, end: End) -> Handled {
+    let body = object_or_empty(context).await?;
+    let (device, drain) = (named(context)?, context.drain()?);
+    let actor = context.actor(text_of(&body, "reason")?);
+    let changed = context.services.store.write(move |batch| -> Result<bool, DocumentError> {
+        let row = find(batch, device)?;
+        Ok(match end {
+            End::Retire => retire_device(batch, device, row, drain, &actor)?,
+            End::Cut => cut_device(batch, device, row, &actor)?,
+        })
+    });
+    let changed = changed.await?;
+    Ok(Answer::json(200, json!({"ok": true, "changed": changed}).to_string()))
+}
