@@ -1,6 +1,7 @@
 //! One function per endpoint: parse, one call downward, write the answer. No rule is decided here.
 
 mod attachment;
+mod bulk_get;
 mod database;
 mod document;
 mod local;
@@ -65,7 +66,7 @@ pub(crate) async fn call(endpoint: Endpoint, context: &mut Context) -> Handled {
         Endpoint::DecideEscrow => stewards::decide(context).await,
         Endpoint::MovePlace => stewards::move_place(context).await,
         Endpoint::Changes => pull::changes(context).await,
-        Endpoint::BulkGet => pull::bulk_get(context).await,
+        Endpoint::BulkGet => bulk_get::bulk_get(context).await,
         Endpoint::AllDocs => pull::listing(context, Extent::All).await,
         Endpoint::AllDocsQueries => pull::listing_queries(context, Extent::All).await,
         Endpoint::DesignDocs => pull::listing(context, Extent::Design).await,
