@@ -119,6 +119,8 @@ pub struct Settings {
     pub max_document_id_bytes: usize,
     /// Bytes of a request body.
     pub max_request_bytes: u64,
+    /// Bytes that the bodies of all requests may hold in memory together.
+    pub max_body_memory_bytes: u64,
     /// Bytes of a request's path and query.
     pub max_uri_bytes: usize,
     /// JSON answers are sent in gzip to clients that take it.
@@ -194,6 +196,7 @@ impl Default for Settings {
             max_attachment_bytes: 1_073_741_824,
             max_document_id_bytes: settle_protocol::document_id::MAX_ID_BYTES,
             max_request_bytes: 4_294_967_296,
+            max_body_memory_bytes: 512 << 20,
             max_uri_bytes: 16_384,
             compress_responses: true,
             require_valid_user: false,
@@ -288,6 +291,7 @@ settings_table! {
     "uuids" "max_count" => max_uuids: number;
     "purge" "max_document_id_number" => max_purge_documents: number;
     "purge" "max_revisions_number" => max_purge_revisions: number;
+    "settle" "max_body_memory_bytes" => max_body_memory_bytes: number;
     "settle" "drain_seconds" => drain_seconds: number;
     "settle" "drain_cap_seconds" => drain_cap_seconds: number;
     "settle" "forbid_draining_changes" => forbid_draining_changes: switch;

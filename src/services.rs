@@ -1,10 +1,13 @@
 //! Builds every part once: store, catalogue, logins, settings, clock. What runs in the background is started here.
 
+pub mod body_memory;
+
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use self::body_memory::BodyMemory;
 use crate::accounts::login::Logins;
 use crate::accounts::password::{Credential, PasswordPolicy};
 use crate::accounts::session_cookie::{CookieSettings, SameSite};
@@ -32,6 +35,8 @@ pub struct Services {
     pub logins: Logins,
     /// Time.
     pub clock: Clock,
+    /// What request bodies hold.
+    pub body_memory: BodyMemory,
     settings: RwLock<Arc<Settings>>,
     texts: Mutex<BTreeMap<(String, String), String>>,
     compacting: Mutex<BTreeMap<String, u64>>,
@@ -55,6 +60,7 @@ impl Services {
         let services = Arc::new(Self {
             catalogue: Catalogue::open(&store)?,
             clock: Clock::open(&store)?,
+            body_memory: BodyMemory::default(),
             settings: RwLock::new(Arc::new(settings_from(&texts))),
             texts: Mutex::new(texts),
             compacting: Mutex::default(),

@@ -11,10 +11,11 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
 
+use super::child_server::Scratch;
 use crate::http::load::Target;
 use raw_limits::StorageLimits;
 use report::{Figure, Report};
-use server::{Scratch, Server};
+use server::Server;
 
 pub mod client;
 pub mod country;
@@ -158,7 +159,7 @@ pub fn run(arguments: BenchArguments) -> anyhow::Result<()> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     if arguments.subject.is_some() {
-        let scratch = Scratch::create(&arguments.folder)?;
+        let scratch = Scratch::create(&arguments.folder, "bench")?;
         let own = std::env::current_exe().context("cannot find this program's own file")?;
         let program = arguments.program.unwrap_or(own);
         return runtime.block_on(scope::run(&program, &scratch, &arguments.sizes, arguments.json));
@@ -186,7 +187,7 @@ fn name_of(workload: Workload) -> String {
 }
 
 async fn measure(arguments: &BenchArguments) -> anyhow::Result<Report> {
-    let scratch = Scratch::create(&arguments.folder)?;
+    let scratch = Scratch::create(&arguments.folder, "bench")?;
     let scale = Scale::new(arguments.quick);
     let mut report = Report {
         server: arguments.url.as_ref().map_or_else(own_name, |url| without_credentials(url)),

@@ -2,6 +2,7 @@
 
 pub mod backup;
 pub mod bench;
+mod child_server;
 pub mod demo;
 pub mod place;
 pub mod serve;

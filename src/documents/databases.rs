@@ -13,6 +13,7 @@ use settle_protocol::{Error, ErrorKind};
 use tokio::sync::watch;
 
 use super::error::{DocumentError, DocumentResult};
+use super::shared_answer::SharedAnswer;
 use super::tables::{COUNTERS, Counters, DATABASES, DatabaseId, DatabaseKey, DatabaseRow};
 use crate::accounts::security::Security;
 use crate::storage::{Family, OF_A_DATABASE, Range, Read, StorageResult, Store};
@@ -28,6 +29,8 @@ pub struct Database {
     pub security: Security,
     /// What its feed tokens begin with.
     pub tokens: TokenPrefix,
+    /// What those who wait for its log were answered last.
+    pub(super) shared_answer: SharedAnswer,
 }
 
 impl Database {
@@ -35,7 +38,7 @@ impl Database {
         let security = Security::parse(&row.security).unwrap_or_default();
         let tag = |id: &[u8; 16]| [id[0], id[1], id[2], id[3]];
         let tokens = TokenPrefix::new(tag(&row.uuid), tag(&incarnation));
-        Self { name, row, security, tokens }
+        Self { name, row, security, tokens, shared_answer: SharedAnswer::default() }
     }
 
     /// Its number.

@@ -79,6 +79,16 @@ impl Include {
         self.revisions_info || self.local_seq || conflicts
     }
 
+    /// For the documents of rows (`include_docs`).
+    #[must_use]
+    pub fn in_rows(conflicts: bool, attachments: bool) -> Self {
+        let attachments = match attachments {
+            true => AttachmentBytes::Since(Vec::new()),
+            false => AttachmentBytes::Stubs,
+        };
+        Self { conflicts, attachments, ..Self::default() }
+    }
+
     /// For a revision asked for by name: what concerns the whole document is left out, as CouchDB does.
     #[must_use]
     pub fn of_named_revision(self) -> Self {
@@ -155,14 +165,42 @@ impl Found {
         row: &DocumentRow,
         node: &Node,
     ) -> StorageResult<Option<Self>> {
-        let body = reader.get(&BODIES, &BodyKey::new(database, row.cluster, id, &node.revision))?;
-        Ok(body.map(|body| Self {
-            id: id.to_owned(),
-            row: row.clone(),
-            revision: node.revision.clone(),
-            deleted: node.deleted,
-            body,
-        }))
+        Self::leaf(reader, database, id, row.clone(), node.revision.clone(), node.deleted)
+    }
+
+    /// The same by its revision. Of `row`, only the cluster is needed, and the tree where it is to be shown.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn leaf(
+        reader: &impl Read,
+        database: DatabaseId,
+        id: &str,
+        row: DocumentRow,
+        revision: Revision,
+        deleted: bool,
+    ) -> StorageResult<Option<Self>> {
+        let body = reader.get(&BODIES, &BodyKey::new(database, row.cluster, id, &revision))?;
+        Ok(body.map(|body| Self { id: id.to_owned(), row, revision, deleted, body }))
+    }
+
+    /// Appends the document of a row (`include_docs`); `null` for what the caller may not see.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn write_in_row(
+        self,
+        reader: &impl Read,
+        database: DatabaseId,
+        view: &View,
+        include: &Include,
+        out: &mut Output,
+    ) -> StorageResult<()> {
+        match visible(reader, database, view, &self.id, ())? {
+            Some(seen) => seen.map(|()| self).write(reader, database, include, out),
+            None => out.text.extend_from_slice(b"null"),
+        }
+        Ok(())
     }
 
     fn write_form(

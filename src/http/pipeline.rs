@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use futures::StreamExt;
 use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue, SERVER, SET_COOKIE};
@@ -29,6 +30,7 @@ use crate::documents::judging::{Author, Limits};
 use crate::documents::scopes::view_of;
 use crate::documents::users::USERS;
 use crate::services::Services;
+use crate::services::body_memory::MemoryShare;
 
 /// What the `Server` header says. Clients that look for a kind of server must not take this for a Sync Gateway.
 const SERVER_NAME: &str = concat!("Settle/", env!("CARGO_PKG_VERSION"), " (CouchDB API)");
@@ -44,6 +46,8 @@ pub(crate) struct Context {
     pub(crate) view: View,
     /// What this request needs of the caller.
     pub(crate) need: Need,
+    /// What the body holds in memory.
+    pub(crate) memory: MemoryShare,
 }
 
 impl Context {
@@ -74,6 +78,11 @@ impl Context {
     /// The database of the path. Handlers below a database always have one.
     pub(crate) fn database(&self) -> Result<Arc<Database>, HttpError> {
         self.database.clone().ok_or_else(|| Error::not_found("Database does not exist.").into())
+    }
+
+    /// Reads the body, at most `limit` bytes, within the memory that there is for all bodies.
+    pub(crate) async fn read_body(&mut self, limit: u64) -> Result<Bytes, Error> {
+        self.request.read_body(limit, &self.memory).await
     }
 
     /// `http://HOST` as the client wrote it.
@@ -230,10 +239,11 @@ async fn handle(
     }
     permit(need, &caller, database.as_ref().map(|database| &database.security))?;
     let view = match &database {
-        Some(database) => view_of(&services.store.snapshot(), database, &caller)?,
-        None => View::Everything,
+        Some(database) if database.row.scoped => view_of(&services.store.snapshot(), database, &caller)?,
+        _ => View::Everything,
     };
-    let mut context = Context { services, settings, caller, request, database, view, need };
+    let memory = services.body_memory.share(settings.max_body_memory_bytes);
+    let mut context = Context { services, settings, caller, request, database, view, need, memory };
     let answer = handlers::call(endpoint, &mut context).await?;
     Ok(if need == Need::Pull { guarded(answer, &context) } else { answer })
 }

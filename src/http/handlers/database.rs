@@ -112,7 +112,7 @@ pub(super) async fn write_security(context: &mut Context) -> Handled {
     if name == USERS && !context.settings.users_security_editable {
         return Err(AccountError::forbidden("You can't edit the security object of the user database.").into());
     }
-    let body = context.request.read_body(MAX_SETTING_BYTES).await?;
+    let body = context.read_body(MAX_SETTING_BYTES).await?;
     let text = std::str::from_utf8(&body).map_err(|_| Error::invalid_json())?;
     let security = Security::parse(text)?.text().to_owned();
     context.services.catalogue.change(&name, move |row| row.security = security).await?;
@@ -129,7 +129,7 @@ pub(super) fn read_limit(context: &Context, purged: bool) -> Handled {
 /// `PUT /db/_revs_limit`, and of `_purged_infos_limit`.
 pub(super) async fn write_limit(context: &mut Context, purged: bool) -> Handled {
     let name = context.database()?.name.clone();
-    let body = context.request.read_body(MAX_SETTING_BYTES).await?;
+    let body = context.read_body(MAX_SETTING_BYTES).await?;
     let limit = std::str::from_utf8(&body).ok().and_then(|text| text.trim().parse::<u32>().ok());
     let limit = limit.filter(|limit| *limit > 0);
     let limit = limit.ok_or_else(|| Error::bad_request("The limit must be a positive whole number"))?;
@@ -151,7 +151,7 @@ pub(super) fn compact(context: &Context) -> Handled {
 /// `POST /db/_purge`.
 pub(super) async fn purge(context: &mut Context) -> Handled {
     context.request.require_json()?;
-    let body = context.request.read_body(context.settings.max_request_bytes.min(256 << 20)).await?;
+    let body = context.read_body(context.settings.max_request_bytes.min(256 << 20)).await?;
     let asked = parse_revisions_by_id(&body)?;
     if asked.len() > context.settings.max_purge_documents {
         return Err(Error::bad_request("Exceeded maximum number of documents.").into());
@@ -193,7 +193,7 @@ pub(super) fn purged_infos(context: &Context) -> Handled {
 /// A JSON object as the body, or an empty one.
 pub(super) async fn object_or_empty(context: &mut Context) -> Result<Map<String, Value>, HttpError> {
     let limit = context.settings.max_request_bytes.min(256 << 20);
-    let body = context.request.read_body(limit).await?;
+    let body = context.read_body(limit).await?;
     if body.is_empty() {
         return Ok(Map::new());
     }

@@ -41,7 +41,7 @@ pub(super) async fn write(context: &mut Context) -> Handled {
     if context.request.method == "POST" {
         return Err(Error::bad_request("Use PUT to write a _local document.").into());
     }
-    let body = context.request.read_body(context.settings.max_request_bytes.min(64 << 20)).await?;
+    let body = context.read_body(context.settings.max_request_bytes.min(64 << 20)).await?;
     let mut document = IncomingDocument::parse(&body)?;
     if document.deleted {
         return delete(context).await;

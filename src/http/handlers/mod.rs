@@ -2,6 +2,7 @@
 
 mod accounts;
 mod attachment;
+mod bulk_get;
 mod database;
 mod devices;
 mod document;
@@ -80,7 +81,7 @@ pub(crate) async fn call(endpoint: Endpoint, context: &mut Context) -> Handled {
         Endpoint::DecideEscrow => stewards::decide(context).await,
         Endpoint::MovePlace => stewards::move_place(context).await,
         Endpoint::Changes => pull::changes(context).await,
-        Endpoint::BulkGet => pull::bulk_get(context).await,
+        Endpoint::BulkGet => bulk_get::bulk_get(context).await,
         Endpoint::AllDocs => pull::listing(context, Extent::All).await,
         Endpoint::AllDocsQueries => pull::listing_queries(context, Extent::All).await,
         Endpoint::DesignDocs => pull::listing(context, Extent::Design).await,

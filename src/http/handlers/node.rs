@@ -55,6 +55,8 @@ pub(super) fn metrics(context: &Context) -> Answer {
     gauge("resident_memory_bytes", "Resident memory of the process.", &plain(resident_bytes()));
     gauge("store_disk_bytes", "Bytes of the store's files.", &plain(services.store.disk_bytes()));
     gauge("writer_queue_requests", "Writes that wait.", &plain(services.store.queued_writes() as u64));
+    let held = plain(services.body_memory.held_bytes());
+    gauge("body_memory_bytes", "Bytes that request bodies hold in memory.", &held);
     let snapshot = services.store.snapshot();
     let per_database = |figure: fn(&Counters) -> u64| -> Vec<(String, u64)> {
         let names = services.catalogue.names().into_iter();
@@ -120,7 +122,7 @@ pub(super) async fn write_config(context: &mut Context) -> Handled {
         old.as_ref().ok_or_else(unknown_value)?;
         None
     } else {
-        let body = context.request.read_body(1 << 20).await?;
+        let body = context.read_body(1 << 20).await?;
         let body: Value = serde_json::from_slice(&body).map_err(|_| Error::invalid_json())?;
         Some(body.as_str().ok_or_else(|| Error::bad_request("a JSON string expected"))?.to_owned())
     };

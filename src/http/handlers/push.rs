@@ -24,7 +24,7 @@ const PARSE_INLINE_BYTES: usize = 512 << 10;
 
 async fn json_body(context: &mut Context) -> Result<Bytes, HttpError> {
     context.request.require_json()?;
-    Ok(context.request.read_body(context.settings.max_request_bytes).await?)
+    Ok(context.read_body(context.settings.max_request_bytes).await?)
 }
 
 async fn asked_revisions(context: &mut Context) -> Result<Vec<(String, Vec<Revision>)>, HttpError> {
@@ -77,7 +77,11 @@ pub(super) async fn bulk_docs(context: &mut Context) -> Handled {
     let body = json_body(context).await?;
     let max_document = context.settings.max_document_bytes;
     let request = if body.len() > PARSE_INLINE_BYTES {
-        let parsed = tokio::task::spawn_blocking(move || BulkDocs::parse(&body, max_document));
+        let held = context.memory.clone();
+        let parsed = tokio::task::spawn_blocking(move || {
+            let _held = held;
+            BulkDocs::parse(&body, max_document)
+        });
         parsed.await.map_err(|_| StorageError::Panicked)??
     } else {
         BulkDocs::parse(&body, max_document)?
@@ -96,8 +100,9 @@ pub(super) async fn bulk_docs(context: &mut Context) -> Handled {
     let entries = prepare_entries(context, entries).await?;
     let database = context.database()?;
     let owner = local::owner(&context.caller);
-    let author = context.author();
+    let (author, held) = (context.author(), context.memory.clone());
     let rows = context.services.store.write(move |batch| -> Result<Vec<Row>, DocumentError> {
+        let _held = held; // also when the client hangs up meanwhile
         let mut writing = Writing::begin_as(batch, &database, author)?;
         let mut rows = Vec::with_capacity(entries.len());
         let mut writes = Vec::with_capacity(entries.len());

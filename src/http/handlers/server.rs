@@ -84,7 +84,7 @@ pub(super) fn all_databases(context: &Context) -> Handled {
 pub(super) async fn databases_info(context: &mut Context) -> Handled {
     let names = if context.request.method == "POST" {
         context.request.require_json()?;
-        let body = context.request.read_body(context.settings.max_request_bytes.min(64 << 20)).await?;
+        let body = context.read_body(context.settings.max_request_bytes.min(64 << 20)).await?;
         let body: Value = serde_json::from_slice(&body).map_err(|_| Error::invalid_json())?;
         let keys = body.get("keys").ok_or_else(|| Error::bad_request("`keys` member must exist."))?;
         let keys = keys.as_array().ok_or_else(|| Error::bad_request("`keys` member must be an array."))?;

@@ -80,7 +80,7 @@ pub(super) fn device_text(device: &Value, member: &str) -> Result<Option<String>
 
 async fn read_form(context: &mut Context) -> Result<Form, Error> {
     let content_type = context.request.header("content-type").unwrap_or_default().to_owned();
-    let body = context.request.read_body(MAX_LOGIN_BYTES).await?;
+    let body = context.read_body(MAX_LOGIN_BYTES).await?;
     let kind = content_type.split(';').next().unwrap_or_default().trim();
     let mut device = None;
     let pairs: Vec<(String, String)> = match kind {
