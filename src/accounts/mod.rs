@@ -8,6 +8,7 @@ pub mod caller;
 pub mod credential_memory;
 pub mod error;
 pub mod http_date;
+pub mod import_rows;
 pub mod login;
 pub mod password;
 mod recent_map;

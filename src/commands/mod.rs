@@ -3,6 +3,7 @@
 pub mod backup;
 pub mod bench;
 pub mod demo;
+pub mod import;
 pub mod place;
 pub mod serve;
 pub mod verify;
