@@ -1,7 +1,7 @@
 //! The command line: arguments in, one command out.
 
 use clap::{Parser, Subcommand};
-use settle::commands::{backup, bench, demo, place, serve, verify};
+use settle::commands::{backup, bench, demo, import, place, serve, verify};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -24,6 +24,8 @@ enum Command {
     Bench(bench::BenchArguments),
     /// Copy the data of a running or stopped server.
     Backup(backup::BackupArguments),
+    /// Bring over what another server holds, and prove that it arrived.
+    Import(import::ImportArguments),
     /// Move places of a scoped database.
     Place(place::PlaceArguments),
     /// Check every stored row of a stopped server or a backup.
@@ -36,6 +38,7 @@ fn main() -> anyhow::Result<()> {
         Command::Demo(arguments) => demo::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
         Command::Backup(arguments) => backup::run(arguments),
+        Command::Import(arguments) => import::run(arguments),
         Command::Place(arguments) => place::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
     }

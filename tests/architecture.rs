@@ -44,6 +44,8 @@ const OWNED_CRATES: &[(&str, &str, &str)] = &[
     ("hyper", "src/http/", "HTTP's types stay at the edge (design §3)"),
     ("hyper_util", "src/http/", "HTTP's types stay at the edge (design §3)"),
     ("http_body_util", "src/http/", "HTTP's types stay at the edge (design §3)"),
+    ("tokio_rustls", "src/http/", "TLS is a matter of connections"),
+    ("csv", "src/accounts/", "bulk files of accounts are the only CSV"),
     ("clap", "src/commands/", "the command line is understood in one place"),
     ("argon2", "src/accounts/", "passwords are hashed in one place"),
 ];

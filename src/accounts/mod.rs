@@ -11,6 +11,7 @@ pub mod enrolments;
 pub mod error;
 pub mod guard;
 pub mod http_date;
+pub mod import_rows;
 pub mod ledger;
 pub mod login;
 pub mod password;

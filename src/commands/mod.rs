@@ -4,6 +4,7 @@ pub mod backup;
 pub mod bench;
 mod child_server;
 pub mod demo;
+pub mod import;
 pub mod place;
 pub mod serve;
 pub mod verify;
