@@ -1,3 +1,7 @@
+/// <reference types="pouchdb-core" />
+/// <reference types="pouchdb-replication" />
+// Needs the types of PouchDB: `npm install --save-dev @types/pouchdb`.
+
 /** What an app says once: where to sync, and who this device is. */
 export interface Options {
   /** The database on the server, such as `https://sync.example.org/medic`, without a name or password. */
@@ -98,8 +102,8 @@ export class SettleError extends Error {
 }
 
 export interface Link {
-  /** The server's database as a PouchDB with this session. */
-  readonly remote: PouchDB.Database;
+  /** `fetch` with this session, also as PouchDB's option `fetch`. */
+  readonly fetch: typeof fetch;
   /** What the server last said about this device; null before it was asked. */
   readonly standing: Standing | null;
   device(): Promise<string>;

@@ -6,7 +6,7 @@ import { test } from 'node:test';
 
 import { bundle } from '../../clients/pouchdb/bundle.mjs';
 import { Browser, profile, serve } from './browser.mjs';
-import { Account, ORIGIN } from './handover.mjs';
+import { Account, ORIGIN, scopedDatabase } from './handover.mjs';
 import { ask } from './scoped.mjs';
 import { eventually, freshDatabase, remote } from './support.mjs';
 
@@ -104,4 +104,38 @@ test('a browser that is ended in the middle of a manifest goes on where it was',
   assert.deepEqual([done.receipt.documents, done.signature], [2500, 'valid']);
   assert.ok(done.sizes.reduce((sum, size) => sum + size, 0) <= 1500, `sent again: ${done.sizes}`);
   assert.equal((await office.info()).doc_count, 2500);
+});
+
+test('lost documents are purged, never deleted, and come back', async (t) => {
+  const { name: database, move } = await scopedDatabase(t);
+  const account = await Account.open(t, database, { places: ['river'] });
+  const { url, office, open } = await scene(t, { database, account });
+  const browser = await open();
+  const held = await browser.run(async (at, who) => {
+    window.device = new PouchDB('medic', { adapter: 'indexeddb' });
+    window.link = settle(device, { url: at });
+    window.ids = async () => (await device.allDocs()).rows.map(({ id }) => id);
+    await link.logIn(who);
+    await link.sync();
+    return ids();
+  }, url, account.credentials);
+  assert.deepEqual(held, ['h1', 'h2', 'p1', 'river', 'visit1']);
+  await move('h1', 'market');
+  const after = await browser.run(async () => {
+    await link.sync();
+    const dropped = await link.dropLost();
+    const kept = await ids();
+    const { pushed } = await link.sync();
+    const { results } = await device.changes();
+    return { dropped, kept, pushed, traces: results.map(({ id }) => id).sort() };
+  });
+  assert.deepEqual(after, { dropped: 3, kept: ['h2', 'river'], pushed: 0, traces: ['h2', 'river'] });
+  assert.deepEqual((await office.allDocs({ keys: ['h1', 'p1', 'visit1'] })).rows.map(({ error, value }) => error ?? value.deleted ?? 'there'),
+    ['there', 'there', 'there']);
+  await move('h1', 'river');
+  const again = await browser.run(async () => {
+    await link.sync();
+    return { held: await ids(), unsent: (await link.unsent()).documents };
+  });
+  assert.deepEqual(again, { held, unsent: 0 });
 });

@@ -53,6 +53,23 @@ export class Account {
   }
 }
 
+/** A scoped database with two areas; household `h1` with person `p1` and report `visit1` is in area `river`. */
+export async function scopedDatabase(t) {
+  const name = freshName('scoped');
+  await ask('PUT', `/${name}?scoped=true`);
+  t.after(() => request('DELETE', `/${name}`));
+  const docs = [
+    { _id: 'river', type: 'health_center' },
+    { _id: 'market', type: 'health_center' },
+    { _id: 'h1', type: 'clinic', parent: { _id: 'river' } },
+    { _id: 'p1', type: 'person', parent: { _id: 'h1' } },
+    { _id: 'visit1', type: 'data_record', form: 'visit', fields: { patient_id: 'p1' } },
+    { _id: 'h2', type: 'clinic', parent: { _id: 'river' } },
+  ];
+  await ask('POST', `/${name}/_bulk_docs`, { json: { docs } });
+  return { name, move: (id, to) => ask('POST', `/${name}/_places/${id}/move`, { json: { to } }) };
+}
+
 /** A `fetch` that is watched. */
 export class Watch {
   /** Every request: `{method, path, at, bytes}`, `at` in milliseconds. */

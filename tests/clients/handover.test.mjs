@@ -8,7 +8,7 @@ import { test } from 'node:test';
 import { promisify } from 'node:util';
 
 import settle, { checkReceipt, plugin } from '../../clients/pouchdb/src/index.js';
-import { Account, ORIGIN, Watch } from './handover.mjs';
+import { Account, ORIGIN, scopedDatabase, Watch } from './handover.mjs';
 import { contents, freshDatabase, freshName, pause, phone, PouchDB, remote, request } from './support.mjs';
 import { ask, idsIn } from './scoped.mjs';
 
@@ -273,6 +273,50 @@ test('a retired device proves that it is empty, and a lost answer does not lose 
   assert.equal((await link.sync()).pushed, 0);
   assert.ok(watch.requests.length <= 2, `${watch.requests.length} requests`);
   await assert.rejects(link.logIn(account.credentials), { status: 401 });
+});
+
+test('lost documents go, are never deleted, and come back', async (t) => {
+  const { name: database, move } = await scopedDatabase(t);
+  const account = await Account.open(t, database, { places: ['river'] });
+  const { device, link, open, office } = await scene(t, { database, account });
+  await link.sync();
+  assert.deepEqual(await idsIn(device), ['h1', 'h2', 'p1', 'river', 'visit1']);
+  await link.finish();
+  await move('h1', 'market');
+  await link.sync();
+  await device.put({ _id: 'visit2', type: 'data_record', form: 'visit', fields: { patient_id: 'h2' } });
+  const fresh = phone(t);
+  await assert.rejects(link.dropLost({ into: fresh }), /sync first/);
+  await link.sync();
+  assert.equal(await link.dropLost({ into: fresh }), 3);
+  await link.close();
+  assert.deepEqual(await idsIn(fresh), ['h2', 'river', 'visit2']);
+
+  const after = settle(fresh, { url: `${ORIGIN}/${database}`, device: DEVICE });
+  t.after(() => after.close());
+  assert.equal(await after.device(), await link.device());
+  assert.deepEqual(await after.receipt(), await link.receipt());
+  assert.equal((await after.unsent()).documents, 0);
+  assert.equal((await after.sync()).pushed, 0, 'nothing is pushed');
+  assert.deepEqual((await idsIn(office)).filter((id) => id !== 'settings'), ['h1', 'h2', 'market', 'p1', 'river', 'visit1', 'visit2']);
+  assert.deepEqual(await idsIn(fresh), ['h2', 'river', 'visit2']);
+  await move('h1', 'river');
+  await after.sync();
+  assert.deepEqual(await idsIn(fresh), ['h1', 'h2', 'p1', 'river', 'visit1', 'visit2'], 'in reach again');
+  assert.equal((await account.devices()).length, 1);
+  assert.equal((await open().check()).standing, 'active');
+});
+
+test('documents that are out of reach by now do not hold up the last step', async (t) => {
+  const { name: database, move } = await scopedDatabase(t);
+  const account = await Account.open(t, database, { places: ['river'] });
+  const { device, link } = await scene(t, { database, account });
+  await link.sync();
+  await device.put({ ...(await device.get('p1')), late: true });
+  await move('h1', 'market');
+  await account.changePassword();
+  const { receipt, signature, refused } = await link.sync();
+  assert.deepEqual([receipt.documents, signature, refused], [5, 'valid', []]);
 });
 
 test('a cut device is told so, asks little, and erases nothing', async (t) => {

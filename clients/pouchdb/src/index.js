@@ -5,6 +5,7 @@
 import { canPurge, copyKept, purgeLost } from './lost.js';
 import { Manifest } from './manifest.js';
 import { Notes, randomName } from './notes.js';
+import { pull, sourceOf } from './pull.js';
 import { Push } from './push.js';
 import { checkReceipt } from './receipt.js';
 import { Schedule } from './schedule.js';
@@ -31,6 +32,7 @@ class Link {
   #wire;
   #notes;
   #times;
+  #source;
   #push;
   #manifest;
   #schedule;
@@ -49,8 +51,7 @@ class Link {
     this.#push = new Push(database, this.#wire, this.#notes);
     this.#manifest = new Manifest(database, this.#wire, this.#notes, this.#push);
     this.#schedule = new Schedule(() => this.sync().then(() => true, (error) => this.#emit('error', error)));
-    /** The server's database as a PouchDB with this session, for whatever else an app wants to ask. */
-    this.remote = new database.constructor(this.#wire.url, { adapter: 'http', fetch: this.#wire.fetch, skip_setup: true });
+    this.#source = sourceOf(database.constructor, this.#wire);
     this.#ready = this.#prepare();
     this.#ready.catch(() => {});
   }
@@ -77,6 +78,11 @@ class Link {
     return this.#alone(() => this.#wire.server('DELETE', '/_session'));
   }
 
+  /** `fetch` with this session, for whatever else an app wants to ask, also as PouchDB's option `fetch`. */
+  get fetch() {
+    return this.#wire.fetch;
+  }
+
   /** What the server last said about this device, as `GET /_device`; null before it was asked. */
   get standing() {
     return this.#standing;
@@ -99,9 +105,9 @@ class Link {
   sync() {
     return this.#alone(async () => {
       const done = { pushed: 0, pulled: 0, refused: [], receipt: null };
-      const { next, standing, wipe } = this.#erased ? this.#standing : await this.#tell();
+      const { next, standing, push_until: until, wipe } = this.#erased ? this.#standing : await this.#tell();
       if (next === 'wipe') await this.#wipe(wipe);
-      else if (standing === 'active' || standing === 'draining') await this.#exchange(done);
+      else if (standing === 'active' || until !== null) await this.#exchange(done);
       return { ...done, standing: this.#standing };
     });
   }
@@ -149,7 +155,7 @@ class Link {
     this.stop();
     await this.#queue;
     await this.#times.close();
-    await this.remote.close();
+    await this.#source.close();
   }
 
   /** Calls `listener` at each `event`: `standing`, `progress`, `wiped`, `error`. Answers how to stop that. */
@@ -198,7 +204,7 @@ class Link {
     this.#standing = standing;
     // A receipt whose answer never came here, because the app or the network ended just then.
     const open = await this.#manifest.open();
-    const missed = open && standing.receipts.find(({ manifest }) => manifest === open);
+    const missed = open && standing.receipts?.find(({ manifest }) => manifest === open);
     if (missed) await this.#keep(missed, await this.#key());
     if (changed) this.#emit('standing', standing);
     return standing;
@@ -223,7 +229,7 @@ class Link {
       }
       await this.#pushAll(done);
       if (this.#standing.standing === 'active') {
-        done.pulled = await this.#pull();
+        done.pulled = await pull(this.#database, this.#source, this.#options.pull);
         // What came is now known to be on both sides, and what was written meanwhile goes too.
         await this.#pushAll(done);
       }
@@ -240,15 +246,6 @@ class Link {
     done.refused = refused;
     await this.#times.forget(await this.#push.point());
     if (sent > 0) this.#emit('progress', { pushed: done.pushed });
-  }
-
-  async #pull() {
-    try {
-      const pulled = await this.#database.replicate.from(this.remote, { ...this.#options.pull, retry: false });
-      return pulled.docs_written;
-    } catch (cause) {
-      throw new SettleError(`pull: ${cause.reason ?? cause.message}`, { status: cause.status, error: cause.name, cause });
-    }
   }
 
   async #finish() {
@@ -287,6 +284,7 @@ class Link {
       await Promise.all(databases.map((database) => database.destroy()));
     }
     await this.#wire.server('POST', '/_device/wipe_reported', { order, erased: this.#erased });
+    this.#standing = { ...this.#standing, next: 'none', wipe: null };
     this.#emit('wiped', { order, erased: this.#erased });
   }
 }

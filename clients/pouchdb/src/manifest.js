@@ -24,8 +24,7 @@ export class Manifest {
   /** Sends the manifest, and what the server lacks of it; answers the receipt. `onPart` hears how many revisions arrived. */
   async finish(onPart) {
     for (let tries = 0; ; tries += 1) {
-      await this.#parts(onPart);
-      const { name } = await this.#progress();
+      const name = await this.#parts(onPart);
       const { receipt, missing } = await this.#send({ manifest: name, revs: {}, final: true });
       if (receipt) {
         await this.forget();
@@ -50,6 +49,7 @@ export class Manifest {
     await this.#notes.change('settle', (note) => delete note.manifest);
   }
 
+  /** Sends what is not in the manifest yet; answers its name. */
   async #parts(onPart) {
     const { name, seq } = await this.#progress();
     for await (const { rows, last } of leaves(this.#database, seq)) {
@@ -58,6 +58,7 @@ export class Manifest {
       await this.#keep({ name, seq: last, received });
       onPart(received);
     }
+    return name;
   }
 
   /** Where to go on: the noted place if the server still knows as much of the manifest, else the beginning of a new one. */
