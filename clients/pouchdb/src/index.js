@@ -41,6 +41,7 @@ class Link {
   #listeners = new Map();
   #standing = null;
   #erased = null;
+  #closed = null;
 
   constructor(database, options) {
     this.#database = database;
@@ -151,11 +152,10 @@ class Link {
   }
 
   /** Ends all work of this link; the database stays open. */
-  async close() {
+  close() {
     this.stop();
-    await this.#queue;
-    await this.#times.close();
-    await this.#source.close();
+    this.#closed ??= this.#queue.then(() => Promise.all([this.#times.close(), this.#source.close()])).then(() => {});
+    return this.#closed;
   }
 
   /** Calls `listener` at each `event`: `standing`, `progress`, `wiped`, `error`. Answers how to stop that. */
@@ -222,20 +222,21 @@ class Link {
   }
 
   async #exchange(done) {
+    const { standing } = this.#standing;
     try {
       if (this.#standing.next === 'push') {
         Object.assign(done, await this.#finish());
         return;
       }
       await this.#pushAll(done);
-      if (this.#standing.standing === 'active') {
+      if (standing === 'active') {
         done.pulled = await pull(this.#database, this.#source, this.#options.pull);
         // What came is now known to be on both sides, and what was written meanwhile goes too.
         await this.#pushAll(done);
       }
       if (done.pushed > 0) await this.#tell();
     } catch (error) {
-      if (![401, 403].includes(error.status) || (await this.#check()).standing === 'active') throw error;
+      if (![401, 403].includes(error.status) || (await this.#check()).standing === standing) throw error;
       // The right was withdrawn a moment ago. The standing says so; what could be pushed has been pushed.
     }
   }
