@@ -25,7 +25,9 @@ macro_rules! client_files {
     };
 }
 
-client_files!(access, attachments, convergence, interruptions, replication, requests, scope, servers);
+client_files!(
+    access, attachments, browser, convergence, handover, interruptions, replication, requests, scope, servers, withdrawal
+);
 
 #[test]
 fn every_client_file_has_its_test() {

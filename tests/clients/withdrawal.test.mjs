@@ -1,0 +1,196 @@
+// Stock PouchDB 9, without the helper, whose password is changed in the middle of what it does: with a session cookie or Basic
+// credentials, with and without `retry`. Each ends in a defined state, everything is pushed, nothing more comes, and nobody
+// asks again and again.
+//
+// What an app has to know: where a pull was reading documents just then, PouchDB 9 ends the whole `sync()` with `forbidden`, its
+// push half included. The next `sync()` gets an empty feed, so it pushes everything and completes.
+
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+
+import { Account, ORIGIN, Watch } from './handover.mjs';
+import { idsIn } from './scoped.mjs';
+import { eventually, freshDatabase, pause, phone, remote, stopped } from './support.mjs';
+
+/** Documents on each side before anything happens; several batches of `BATCH`. */
+const DOCUMENTS = 90;
+const BATCH = 30;
+/** For how long requests are counted after the end, in milliseconds, and how many a second are too many. */
+const WATCHED_MS = 4000;
+const TOO_MANY = 2;
+
+const LOGINS = {
+  cookie: async (account) => ({ cookie: await account.cookie() }),
+  Basic: async ({ name, password }) => ({ authorization: `Basic ${Buffer.from(`${name}:${password}`).toString('base64')}` }),
+};
+
+/** Where each kind of replication is when the password changes. */
+const MOMENTS = {
+  push: ['_revs_diff', '_bulk_docs', '_local/'],
+  pull: ['_changes', '_bulk_get', '_local/'],
+  sync: ['_bulk_docs', '_bulk_get'],
+  live: ['_bulk_docs', '_bulk_get'],
+};
+
+/** A phone in use: both sides hold documents, and its account can be withdrawn at any request. */
+class Scene {
+  static async open(t, login) {
+    const scene = new Scene();
+    scene.t = t;
+    scene.database = await freshDatabase(t);
+    scene.account = await Account.open(t, scene.database);
+    scene.watch = new Watch(await LOGINS[login](scene.account));
+    scene.device = phone(t);
+    scene.office = remote(scene.database);
+    scene.far = remote(scene.database, { base: ORIGIN, fetch: scene.watch.fetch });
+    await scene.device.bulkDocs(documents('visit', DOCUMENTS));
+    await scene.office.bulkDocs(documents('task', DOCUMENTS));
+    return scene;
+  }
+
+  /** Changes the password at the second request whose path has `where`; then the office writes what nobody may see. */
+  withdrawAt(where) {
+    let seen = 0;
+    return new Promise((resolve, reject) => {
+      this.watch.before = async ({ path }) => {
+        if (!path.includes(where)) return;
+        seen += 1;
+        if (seen === 2) await this.withdraw().then(resolve, reject);
+      };
+    });
+  }
+
+  async withdraw() {
+    await this.account.changePassword();
+    await this.office.bulkDocs(documents('secret', 5));
+  }
+
+  /** One run from begin to end: `complete`, or the name of the error. */
+  async run(kind, retry) {
+    const options = { retry, batch_size: BATCH };
+    const runs = {
+      push: () => this.device.replicate.to(this.far, options),
+      pull: () => this.device.replicate.from(this.far, options),
+      sync: () => this.device.sync(this.far, options),
+    };
+    return runs[kind]().then(() => 'complete', ({ name, error }) => name ?? error);
+  }
+
+  async assertAllPushed() {
+    const there = (await idsIn(this.office)).filter((id) => id.startsWith('visit'));
+    assert.equal(there.length, (await idsIn(this.device)).filter((id) => id.startsWith('visit')).length, 'all is pushed');
+  }
+
+  async assertNothingCame() {
+    assert.deepEqual((await idsIn(this.device)).filter((id) => id.startsWith('secret')), [], 'nothing more comes');
+  }
+
+  /** Counts requests for a while. */
+  async assertQuiet() {
+    this.watch.clear();
+    await pause(WATCHED_MS);
+    const { requests } = this.watch;
+    const list = requests.map(({ method, path, status }) => `${method} ${path} ${status}`).join('\n');
+    assert.ok(requests.length < (TOO_MANY * WATCHED_MS) / 1000, `${requests.length} requests:\n${list}`);
+  }
+}
+
+function documents(kind, count) {
+  return Array.from({ length: count }, (_, number) => ({ _id: `${kind}-${number}` }));
+}
+
+/** PouchDB gives no standing; the server does. */
+async function assertDraining({ watch, account }, login) {
+  if (login === 'cookie') {
+    const standing = await (await watch.fetch(`${ORIGIN}/_device`)).json();
+    assert.deepEqual([standing.standing, standing.cause], ['draining', 'password_changed']);
+  }
+  const known = await account.devices();
+  assert.ok(known.length > 0 && known.every(({ standing }) => standing === 'draining'), JSON.stringify(known));
+}
+
+for (const login of Object.keys(LOGINS)) {
+  for (const retry of [true, false]) {
+    describe(`a password changed: ${login}, retry ${retry}`, { concurrency: 4 }, () => {
+      for (const kind of ['push', 'pull', 'sync']) {
+        for (const where of MOMENTS[kind]) {
+          test(`in a ${kind}, at ${where}`, async (t) => {
+            const scene = await Scene.open(t, login);
+            const withdrawn = scene.withdrawAt(where);
+            const [first] = await Promise.all([scene.run(kind, retry), withdrawn]);
+            t.diagnostic(`the first run ended with ${first}`);
+            assert.match(first, kind === 'push' ? /^complete$/ : /^(complete|forbidden)$/);
+            await scene.assertQuiet();
+            assert.equal(await scene.run('sync', retry), 'complete', 'the next sync');
+            await scene.assertAllPushed();
+            await scene.assertNothingCame();
+            await assertDraining(scene, login);
+          });
+        }
+      }
+
+      for (const where of MOMENTS.live) {
+        test(`in a live sync, at ${where}`, async (t) => {
+          const scene = await Scene.open(t, login);
+          const withdrawn = scene.withdrawAt(where);
+          const begin = () => {
+            const sync = scene.device.sync(scene.far, { live: true, retry, batch_size: BATCH });
+            const state = { sync, error: null };
+            sync.on('error', (error) => {
+              state.error = error;
+            });
+            return state;
+          };
+          let state = begin();
+          await withdrawn;
+          await pause(500);
+          if (state.error) {
+            t.diagnostic(`the live sync ended with ${state.error.name}`);
+            assert.equal(state.error.name, 'forbidden');
+            await scene.assertQuiet();
+            state = begin();
+          }
+          await scene.device.bulkDocs(documents('visit-late', 10));
+          await eventually('what was written later is pushed', async () => (await idsIn(scene.office)).length === 2 * DOCUMENTS + 15);
+          await scene.assertQuiet();
+          assert.equal(state.error, null);
+          await stopped(state.sync);
+          await scene.assertAllPushed();
+          await scene.assertNothingCame();
+          await assertDraining(scene, login);
+        });
+      }
+
+      test('in a live sync that waits for news', async (t) => {
+        const scene = await Scene.open(t, login);
+        const sync = scene.device.sync(scene.far, { live: true, retry, batch_size: BATCH });
+        let failed = null;
+        sync.on('error', (error) => {
+          failed = error;
+        });
+        await eventually('both sides are equal', async () => (await idsIn(scene.device)).length === 2 * DOCUMENTS
+          && (await idsIn(scene.office)).length === 2 * DOCUMENTS);
+        await scene.withdraw();
+        await scene.device.bulkDocs(documents('visit-late', 10));
+        await eventually('what was written later is pushed', async () => (await idsIn(scene.office)).length === 2 * DOCUMENTS + 15);
+        await scene.assertQuiet();
+        assert.equal(failed, null, 'the sync goes on');
+        await stopped(sync);
+        await scene.assertAllPushed();
+        await scene.assertNothingCame();
+        await assertDraining(scene, login);
+      });
+    });
+  }
+}
+
+test('the new password takes over where the old one ended', async (t) => {
+  const scene = await Scene.open(t, 'cookie');
+  const withdrawn = scene.withdrawAt('_bulk_get');
+  await Promise.all([scene.run('sync', false), withdrawn]);
+  const watch = new Watch(await LOGINS.cookie(scene.account));
+  const far = remote(scene.database, { base: ORIGIN, fetch: watch.fetch });
+  await scene.device.sync(far);
+  assert.deepEqual(await idsIn(scene.device), await idsIn(scene.office));
+  assert.equal((await idsIn(scene.device)).length, 2 * DOCUMENTS + 5);
+});
