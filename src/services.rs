@@ -17,6 +17,7 @@ use crate::config::{Config, Settings};
 use crate::documents::attachments::remove_unreferred;
 use crate::documents::databases::Catalogue;
 use crate::documents::error::DocumentResult;
+use crate::documents::grants;
 use crate::documents::tables::DatabaseRow;
 use crate::storage::{Family, Memory, Range, Read, StorageResult, Store};
 
@@ -41,6 +42,8 @@ pub struct Services {
     texts: Mutex<BTreeMap<(String, String), String>>,
     compacting: Mutex<BTreeMap<String, u64>>,
     erasing: Mutex<()>,
+    /// A grant was made: when one begins or ends next must be looked up again.
+    pub grants_changed: tokio::sync::Notify,
 }
 
 impl Services {
@@ -65,6 +68,7 @@ impl Services {
             texts: Mutex::new(texts),
             compacting: Mutex::default(),
             erasing: Mutex::default(),
+            grants_changed: tokio::sync::Notify::default(),
             logins,
             store,
         });
@@ -221,6 +225,25 @@ impl Services {
 }
 
 impl Services {
+    /// Runs until the server stops: lets grants begin and end when their time comes.
+    pub async fn keep_grants(self: Arc<Self>) {
+        loop {
+            let now = self.clock.now();
+            let settled = self.store.write(move |batch| grants::settle_all(batch, now)).await;
+            let due = settled.and_then(|()| grants::next_due(&self.store.snapshot(), now));
+            let due = due.unwrap_or_else(|error| {
+                tracing::warn!(%error, "grants could not be looked up; trying again");
+                None
+            });
+            let pause = due.map_or(HOUSEKEEPING_SECONDS, |due| due.saturating_sub(now).min(HOUSEKEEPING_SECONDS));
+            let pause = tokio::time::sleep(Duration::from_secs(pause.max(1)));
+            tokio::select! {
+                () = pause => {}
+                () = self.grants_changed.notified() => {}
+            }
+        }
+    }
+
     /// Devices of clients that send no manifest count as drained after a quiet period.
     async fn infer_drained(&self) -> StorageResult<()> {
         let (quiet, now) = (self.settings().quiet_seconds, self.clock.now());

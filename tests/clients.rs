@@ -26,7 +26,17 @@ macro_rules! client_files {
 }
 
 client_files!(
-    access, attachments, browser, convergence, handover, interruptions, replication, requests, scope, servers, withdrawal
+    access,
+    attachments,
+    browser,
+    convergence,
+    handover,
+    interruptions,
+    replication,
+    requests,
+    scope,
+    servers,
+    withdrawal
 );
 
 #[test]

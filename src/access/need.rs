@@ -27,7 +27,9 @@ pub enum Need {
     Manage,
     /// Upkeep of this database (CouchDB answers 401 where `Manage` answers 403).
     Upkeep,
-    /// Manage accounts and devices.
+    /// Somebody who is logged in.
+    Account,
+    /// Manage accounts and devices; which ones is decided beside them.
     Accounts,
     /// Operate the server.
     Operate,
@@ -48,7 +50,9 @@ pub fn permit(need: Need, caller: &Caller, security: Option<&Security>) -> Resul
     match (need, security) {
         (Need::Device, _) if caller.pass.is_some() => Ok(()),
         (Need::Device, _) => Err(AccountError::unauthorized("Log in on a device first.")),
-        (Need::Accounts, _) if caller.is_operator() => Ok(()),
+        (Need::Account, _) if caller.pass.is_some() || caller.is_operator() => Ok(()),
+        (Need::Account, _) => Err(AccountError::unauthorized("Please login.")),
+        (Need::Accounts, _) if caller.manages_accounts() => Ok(()),
         (Need::Accounts, _) => Err(AccountError::Missing),
         (Need::Operate, _) if caller.is_operator() => Ok(()),
         (Need::Operate, _) => Err(AccountError::not_server_admin()),

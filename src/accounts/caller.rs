@@ -5,6 +5,9 @@ use super::standing::Judged;
 use super::user_document::Author;
 use super::withdrawals::Pass;
 
+/// Manages accounts and devices, and reads no document by it (design §10).
+pub const ACCOUNT_ADMIN: &str = "account_admin";
+
 /// How the caller proved who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proof {
@@ -62,6 +65,12 @@ impl Caller {
     #[must_use]
     pub fn is_operator(&self) -> bool {
         self.roles.iter().any(|role| role == ADMIN_ROLE)
+    }
+
+    /// Manages accounts and devices, all or some.
+    #[must_use]
+    pub fn manages_accounts(&self) -> bool {
+        self.is_operator() || self.roles.iter().any(|role| role == ACCOUNT_ADMIN)
     }
 
     /// As the rules of `_users` see it.

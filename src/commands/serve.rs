@@ -94,6 +94,7 @@ async fn serve_until_stopped(config: Config) -> anyhow::Result<()> {
     std::io::stdout().flush()?;
     let (stop, stopped) = watch::channel(false);
     let house = tokio::spawn(std::sync::Arc::clone(&services).keep_house());
+    let grants = tokio::spawn(std::sync::Arc::clone(&services).keep_grants());
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let serving = tokio::spawn(serve(listener, std::sync::Arc::clone(&services), stopped));
@@ -105,6 +106,7 @@ async fn serve_until_stopped(config: Config) -> anyhow::Result<()> {
     stop.send_replace(true);
     serving.await?;
     house.abort();
+    grants.abort();
     services.clock.keep(&services.store);
     services.store.close();
     Ok(())

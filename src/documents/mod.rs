@@ -3,6 +3,7 @@
 //! A push goes through `write.rs` (on the writer), a pull through `changes.rs` and `read.rs` (on a snapshot). The laws of
 //! the revision tree are in the `settle_protocol` crate. Nothing here knows HTTP.
 
+pub mod administration;
 pub mod attachments;
 pub mod changes;
 pub mod databases;
@@ -11,6 +12,7 @@ pub mod error;
 pub mod escrow;
 pub mod filed;
 pub mod filing;
+pub mod grants;
 pub mod judging;
 pub mod listing;
 pub mod local;

@@ -259,7 +259,10 @@ impl ScopedFeed {
     /// Whether private records must be looked at again: they depend on the person and the places themselves, and on
     /// whether their author is in range.
     fn regards_private_differently(&self) -> bool {
-        let regard = |scope: &Scope| (scope.contact, scope.places.clone(), scope.depth, scope.primary);
+        let regard = |scope: &Scope| {
+            let reaches = scope.reaches.iter().map(|reach| (reach.place, reach.depth, reach.primary));
+            (scope.contact, reaches.collect::<Vec<_>>())
+        };
         let present = regard(&self.restricted.scope);
         self.bases.iter().any(|base| regard(&base.scope) != present)
     }

@@ -36,6 +36,9 @@ pub enum Endpoint {
     EnableAccount,
     RetireAccount,
     CutAccount,
+    ListGrants,
+    MakeGrant,
+    RevokeGrant,
     AllDatabases,
     DatabasesInfo,
     ActiveTasks,
@@ -136,6 +139,9 @@ routes! {
     DisableAccount        "POST"         [Lit("_accounts"), Name, Lit("disable")]        Accounts;
     EnableAccount         "POST"         [Lit("_accounts"), Name, Lit("enable")]         Accounts;
     RetireAccount         "POST"         [Lit("_accounts"), Name, Lit("retire")]         Accounts;
+    ListGrants            "GET"          [Lit("_grants")]                                Account;
+    MakeGrant             "POST"         [Lit("_grants")]                                Account;
+    RevokeGrant           "POST"         [Lit("_grants"), Name, Lit("revoke")]           Account;
     CutAccount            "POST"         [Lit("_accounts"), Name, Lit("cut")]            Accounts;
     AllDatabases          "GET"          [Lit("_all_dbs")]                               Anyone;
     DatabasesInfo         "GET,POST"     [Lit("_dbs_info")]                              Operate;

@@ -7,6 +7,7 @@ mod database;
 mod devices;
 mod document;
 mod draining;
+mod grants;
 mod local;
 mod node;
 mod pull;
@@ -53,6 +54,9 @@ pub(crate) async fn call(endpoint: Endpoint, context: &mut Context) -> Handled {
         Endpoint::DisableAccount => accounts::close(context, Closed::Disabled).await,
         Endpoint::EnableAccount => accounts::close(context, Closed::Open).await,
         Endpoint::RetireAccount => accounts::close(context, Closed::Retired).await,
+        Endpoint::ListGrants => grants::list(context),
+        Endpoint::MakeGrant => grants::make(context).await,
+        Endpoint::RevokeGrant => grants::revoke(context).await,
         Endpoint::CutAccount => accounts::cut(context).await,
         Endpoint::NodeName => node::name(context),
         Endpoint::NodeFacts => node::facts(context),
