@@ -80,7 +80,9 @@ fn read_revisions(
     scanner.object(|id, scanner| {
         let id = id.decode().into_owned();
         if check_document_id(&id, max_id_bytes)? == IdKind::Local {
-            return Err(Error::bad_request("`_local` documents never leave a device; they do not belong in a manifest."));
+            return Err(Error::bad_request(
+                "`_local` documents never leave a device; they do not belong in a manifest.",
+            ));
         }
         let mut revisions = Vec::new();
         if scanner.kind()? != Kind::Array {
@@ -115,8 +117,14 @@ mod tests {
         let part = parse(r#"{"x":[1],"manifest":"m.1","revs":{"a":["1-x","2-y"],"b":[]},"final":true,"total":2}"#);
         let part = part.expect("valid");
         assert_eq!((part.manifest.as_str(), part.last, part.total), ("m.1", true, Some(2)));
-        assert_eq!(part.revisions.iter().map(|(id, revs)| (id.as_str(), revs.len())).collect::<Vec<_>>(), [("a", 2), ("b", 0)]);
-        assert_eq!(parse(r#"{"manifest":"m"}"#).map(|part| (part.last, part.total, part.revisions.len())), Ok((false, None, 0)));
+        assert_eq!(
+            part.revisions.iter().map(|(id, revs)| (id.as_str(), revs.len())).collect::<Vec<_>>(),
+            [("a", 2), ("b", 0)]
+        );
+        assert_eq!(
+            parse(r#"{"manifest":"m"}"#).map(|part| (part.last, part.total, part.revisions.len())),
+            Ok((false, None, 0))
+        );
     }
 
     #[test]

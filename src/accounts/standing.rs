@@ -319,7 +319,10 @@ mod tests {
         let retired = AccountRow { closed: Closed::Retired, ..account.clone() };
         let proved = judge(&retired, 1, &drained(1_020, Evidence::Manifest), 1_030);
         assert_eq!(advice(&retired, &proved, false).0, Next::None);
-        assert_eq!(advice(&retired, &proved, true), (Next::Wipe, "Everything this device held is safe. Its data will now be erased."));
+        assert_eq!(
+            advice(&retired, &proved, true),
+            (Next::Wipe, "Everything this device held is safe. Its data will now be erased.")
+        );
         let overridden = judge(&retired, 1, &drained(1_020, Evidence::Overridden), 1_030);
         let (next, message) = advice(&retired, &overridden, true);
         assert!(next == Next::Wipe && message.contains("may be lost"), "no promise that nobody can keep: {message}");

@@ -96,13 +96,7 @@ fn about(actor: &Actor, action: &str, device: DeviceId, row: &Enrolment) -> Entr
 ///
 /// # Errors
 /// When the store fails.
-pub fn report(
-    batch: &mut Batch<'_>,
-    pass: &Pass,
-    order: &str,
-    erased: Vec<String>,
-    now: u64,
-) -> StorageResult<bool> {
+pub fn report(batch: &mut Batch<'_>, pass: &Pass, order: &str, erased: Vec<String>, now: u64) -> StorageResult<bool> {
     let Some(row) = enrolments::find(batch, &pass.account, pass.device)? else { return Ok(false) };
     let Some(given) = row.wipe.clone().filter(|wipe| wipe.ordered_at > 0 && wipe.order == order) else {
         return Ok(false);

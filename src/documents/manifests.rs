@@ -19,7 +19,9 @@ use crate::access::view::View;
 use crate::accounts::enrolments::DeviceId;
 use crate::accounts::standing::Right;
 use crate::accounts::withdrawals::Pass;
-use crate::storage::{Batch, Decoder, Encode, Family, Key, Range, Read, StorageError, StorageResult, Store, Table, Value};
+use crate::storage::{
+    Batch, Decoder, Encode, Family, Key, Range, Read, StorageError, StorageResult, Store, Table, Value,
+};
 
 /// Revisions in all parts of a manifest.
 pub const MOST_REVISIONS: u64 = 1_000_000;

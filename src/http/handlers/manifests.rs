@@ -148,9 +148,11 @@ impl Work {
             Some(total) if total != received => {
                 format!("{received} revisions of this manifest are here, not {total}. Send all of its parts again.")
             }
-            None if received == 0 => "Nothing was received of this manifest, or it was forgotten. Send its parts again; a \
+            None if received == 0 => {
+                "Nothing was received of this manifest, or it was forgotten. Send its parts again; a \
                                       device that holds nothing says so with \"total\": 0."
-                .to_owned(),
+                    .to_owned()
+            }
             _ => return Ok(()),
         };
         Err(Error::new(ErrorKind::Conflict, reason))

@@ -102,9 +102,10 @@ pub(super) async fn report(context: &mut Context) -> Handled {
     };
     let erased = erased.ok_or_else(|| Error::bad_request("`erased` must be a list of names of databases."))?;
     let (pass, now) = (pass_of(context)?, context.services.clock.now());
-    let noted = context.services.store.write(move |batch| -> Result<bool, StorageError> {
-        wipes::report(batch, &pass, &order, erased, now)
-    });
+    let noted = context
+        .services
+        .store
+        .write(move |batch| -> Result<bool, StorageError> { wipes::report(batch, &pass, &order, erased, now) });
     match noted.await? {
         true => Ok(Answer::ok(200)),
         false => {
