@@ -1,7 +1,7 @@
 //! The command line: arguments in, one command out.
 
 use clap::{Parser, Subcommand};
-use settle::commands::{backup, bench, demo, import, place, serve, verify};
+use settle::commands::{account, backup, bench, demo, device, import, place, receipt, serve, verify};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -28,6 +28,12 @@ enum Command {
     Import(import::ImportArguments),
     /// Move places of a scoped database.
     Place(place::PlaceArguments),
+    /// Devices: list, show, retire, cut, order to erase.
+    Device(device::DeviceArguments),
+    /// Accounts: password, disable, enable, retire, cut.
+    Account(account::AccountArguments),
+    /// Check receipts without a server.
+    Receipt(receipt::ReceiptArguments),
     /// Check every stored row of a stopped server or a backup.
     Verify(verify::VerifyArguments),
 }
@@ -40,6 +46,9 @@ fn main() -> anyhow::Result<()> {
         Command::Backup(arguments) => backup::run(arguments),
         Command::Import(arguments) => import::run(arguments),
         Command::Place(arguments) => place::run(arguments),
+        Command::Device(arguments) => device::run(arguments),
+        Command::Account(arguments) => account::run(arguments),
+        Command::Receipt(arguments) => receipt::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
     }
 }

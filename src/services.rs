@@ -18,6 +18,8 @@ use crate::documents::attachments::remove_unreferred;
 use crate::documents::databases::Catalogue;
 use crate::documents::error::DocumentResult;
 use crate::documents::grants;
+use crate::documents::manifests::forget_old;
+use crate::documents::receipts::ReceiptKey;
 use crate::documents::tables::DatabaseRow;
 use crate::storage::{Family, Memory, Range, Read, StorageResult, Store};
 
@@ -34,6 +36,8 @@ pub struct Services {
     pub catalogue: Catalogue,
     /// Who is calling.
     pub logins: Logins,
+    /// Signs receipts.
+    pub receipts: ReceiptKey,
     /// Time.
     pub clock: Clock,
     /// What request bodies hold.
@@ -62,6 +66,7 @@ impl Services {
         texts.extend(kept_settings(&store)?);
         let services = Arc::new(Self {
             catalogue: Catalogue::open(&store)?,
+            receipts: store.write(|batch| ReceiptKey::open(batch, random())).await?,
             clock: Clock::open(&store)?,
             body_memory: BodyMemory::default(),
             settings: RwLock::new(Arc::new(settings_from(&texts))),
@@ -209,7 +214,8 @@ impl Services {
         self.compacting.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Runs until the server stops: keeps the clock's mark, forgets expired sessions, looks which devices are drained.
+    /// Runs until the server stops: keeps the clock's mark, forgets expired sessions, looks which devices are drained,
+    /// forgets old manifests.
     pub async fn keep_house(self: Arc<Self>) {
         loop {
             self.clock.keep(&self.store);
@@ -218,6 +224,9 @@ impl Services {
             }
             if let Err(error) = self.infer_drained().await {
                 tracing::warn!(%error, "which devices are drained could not be looked up");
+            }
+            if let Err(error) = self.forget_manifests().await {
+                tracing::warn!(%error, "old manifests could not be forgotten");
             }
             tokio::time::sleep(Duration::from_secs(HOUSEKEEPING_SECONDS)).await;
         }
@@ -242,6 +251,14 @@ impl Services {
                 () = self.grants_changed.notified() => {}
             }
         }
+    }
+
+    async fn forget_manifests(&self) -> StorageResult<()> {
+        let now = self.clock.now();
+        for database in self.catalogue.all() {
+            forget_old(&self.store, database.id(), now).await?;
+        }
+        Ok(())
     }
 
     /// Devices of clients that send no manifest count as drained after a quiet period.

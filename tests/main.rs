@@ -8,6 +8,7 @@ mod backup;
 mod clients;
 mod durability;
 mod fuzz_seeds;
+mod handover;
 mod import;
 mod laws;
 mod recordings;

@@ -4,6 +4,7 @@
 //! with Basic one for each account and epoch. What a device was told of a database is kept elsewhere
 //! (`documents/devices.rs`), under the same 16 bytes.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
@@ -105,6 +106,8 @@ pub struct Enrolment {
     pub epoch: u64,
     /// Its last push.
     pub pushed: u64,
+    /// Databases that it has a copy of, as far as the server knows: it pushed or wrote a checkpoint. With its last push there.
+    pub databases: BTreeMap<String, u64>,
     /// When it last wrote a checkpoint.
     pub checkpointed: u64,
     /// Documents it said are not pushed yet, the time of the oldest, and when it said so.

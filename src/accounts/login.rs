@@ -22,6 +22,7 @@ use super::session_cookie::{CookieKey, CookieSettings, PresentedCookie, SessionT
 use super::standing::{Judged, Right, Standing, judge};
 use super::tables::{ACCOUNTS, AccountRow, Closed, SESSIONS, SessionRow};
 use super::throttle::{Attempt, Source, Throttle, ThrottleLimits};
+use super::wipes::{raise_alarm, was_reported};
 use super::withdrawals::{Pass, note_contact};
 use crate::audit::{self, Entry};
 use crate::storage::{Batch, Family, Read, StorageError, Store};
@@ -50,6 +51,8 @@ pub struct Credentials<'a> {
     pub cookie: Option<&'a str>,
     /// Where the connection comes from.
     pub network: IpAddr,
+    /// The request reports an erasure: the one call that a device may repeat after its report.
+    pub reports_wipe: bool,
 }
 
 /// A successful `POST /_session`.
@@ -166,7 +169,7 @@ impl Logins {
         now: u64,
     ) -> Result<Caller, LoginError> {
         if let Some(cookie) = shown.cookie
-            && let Some(caller) = self.caller_of_cookie(cookie, cookies, now)?
+            && let Some(caller) = self.caller_of_cookie(cookie, cookies, shown.reports_wipe, now)?
         {
             return Ok(caller);
         }
@@ -175,7 +178,7 @@ impl Logins {
         {
             let identity = self.verify(&basic.name, basic.password, shown.network, now).await?;
             let device = of_password(&basic.name, identity.epoch);
-            let (pass, judged) = self.judge(&identity, &basic.name, device, Kind::Basic, now)?;
+            let (pass, judged) = self.judge(&identity, &basic.name, device, Kind::Basic, shown.reports_wipe, now)?;
             let (name, roles) = (Some(basic.name), identity.roles);
             return Ok(Caller { name, roles, proof: Proof::Basic, pass, judged, ..Caller::anonymous() });
         }
@@ -186,6 +189,7 @@ impl Logins {
         &self,
         header: &str,
         settings: &CookieSettings,
+        reports_wipe: bool,
         now: u64,
     ) -> Result<Option<Caller>, LoginError> {
         let PresentedCookie::Session { token, issued_seconds } = read_cookie(header, &self.cookie_key)? else {
@@ -204,7 +208,7 @@ impl Logins {
             None if session.operator => return Ok(None),
             None => Identity::of_forgotten_epoch(session.epoch),
         };
-        let (pass, judged) = self.judge(&identity, &session.name, session.device, Kind::Session, now)?;
+        let (pass, judged) = self.judge(&identity, &session.name, session.device, Kind::Session, reports_wipe, now)?;
         let renewed_cookie = settings.is_renewal_due(issued_seconds, now).then(|| {
             self.extend(fingerprint, now + settings.lifetime_seconds);
             settings.set_cookie(&self.cookie_key, &token, now)
@@ -227,6 +231,7 @@ impl Logins {
         name: &str,
         device: DeviceId,
         kind: Kind,
+        reports_wipe: bool,
         now: u64,
     ) -> Result<(Option<Pass>, Judged), StorageError> {
         if identity.operator {
@@ -246,11 +251,12 @@ impl Logins {
         let row = known.unwrap_or_else(fresh);
         let judged = judge(&account, identity.epoch, &row, now);
         let first = judged.withdrawal.is_some_and(|withdrawal| row.first_contact < withdrawal.at);
-        if first || now >= row.seen + SEEN_SECONDS {
+        let alarming = was_reported(&row) && !reports_wipe;
+        if first || alarming || now >= row.seen + SEEN_SECONDS {
             let pass = pass.clone();
             self.store.write_unattended(move |batch| {
                 let row = enrolments::find(batch, &pass.account, device)?.unwrap_or(row);
-                note_call(batch, &pass, row, &judged, now)
+                note_call(batch, &pass, row, &judged, reports_wipe, now)
             });
         }
         Ok((Some(pass), judged))
@@ -362,12 +368,18 @@ impl Logins {
                     true => None,
                     false => Some(enrol(batch, &row, device, now)?),
                 };
+                if judged.as_ref().is_some_and(is_over) {
+                    return Ok(judged);
+                }
                 let entry = Entry::new(now, &row.name, "login").account(&row.name);
                 audit::append(batch, &if row.operator { entry } else { entry.device(&row.device) })?;
                 batch.put(&SESSIONS, &fingerprint, &row);
                 Ok(judged)
             })
             .await?;
+        if let Some(judged) = judged.filter(is_over) {
+            judged.allow(Right::Everything)?;
+        }
         let weak = identity.credential.as_ref().is_some_and(|c| !identity.operator && c.needs_upgrade());
         let present = judged.is_some_and(|judged| judged.standing == Standing::Active);
         let upgrade = if weak && present { self.hash(password, random).await } else { None };
@@ -459,7 +471,7 @@ impl Identity {
 }
 
 /// Enrols the device of a new session, and says what the session is worth. Logging in with the present password makes a
-/// device active again, unless the device itself was withdrawn.
+/// device active again, unless the device itself was withdrawn. What is over gets no session, but it is noted that it called.
 fn enrol(
     batch: &mut Batch<'_>,
     session: &SessionRow,
@@ -469,20 +481,24 @@ fn enrol(
     let account = batch.get(&ACCOUNTS, &session.name)?.unwrap_or_default();
     let known = enrolments::find(batch, &session.name, session.device)?;
     let is_new = known.is_none();
+    let pass = Pass { account: session.name.clone(), device: session.device, epoch: session.epoch };
     let mut device = known.unwrap_or_else(|| Enrolment {
         account: session.name.clone(),
         kind: if client.is_some() { Kind::Named } else { Kind::Session },
         enrolled: now,
         ..Enrolment::default()
     });
+    let judged = judge(&account, session.epoch, &device, now);
+    if is_over(&judged) {
+        if !is_new {
+            note_call(batch, &pass, device, &judged, false, now)?;
+        }
+        return Ok(judged);
+    }
     if let Some(client) = client {
         device.client = client.id;
         device.name = client.name;
         device.app = client.app;
-    }
-    let judged = judge(&account, session.epoch, &device, now);
-    if matches!(judged.standing, Standing::Retired | Standing::Cut) {
-        judged.allow(Right::Everything)?;
     }
     if judged.standing == Standing::Active {
         device.epoch = session.epoch;
@@ -494,14 +510,13 @@ fn enrol(
         let entry = Entry::new(now, &session.name, "device.enrol").account(&session.name).device(&session.device);
         audit::append(batch, &entry.detail("name", device.name.as_str()).detail("app", device.app.as_str()))?;
     }
-    note_call(
-        batch,
-        &Pass { account: session.name.clone(), device: session.device, epoch: session.epoch },
-        device,
-        &judged,
-        now,
-    )?;
+    note_call(batch, &pass, device, &judged, false, now)?;
     Ok(judged)
+}
+
+/// Nothing is left but to be told so.
+fn is_over(judged: &Judged) -> bool {
+    matches!(judged.standing, Standing::Retired | Standing::Cut)
 }
 
 /// Notes that a device called. One that had said it was erased raises an alarm.
@@ -510,14 +525,13 @@ fn note_call(
     pass: &Pass,
     mut device: Enrolment,
     judged: &Judged,
+    reports_wipe: bool,
     now: u64,
 ) -> Result<(), StorageError> {
     device.seen = now;
     note_contact(&mut device, judged, now);
-    if device.wipe.as_ref().is_some_and(|wipe| wipe.reported_at > 0) {
-        device.alarm = now;
-        let entry = Entry::new(now, "", "device.alarm").account(&pass.account).device(&pass.device);
-        audit::append(batch, &entry.reason(Some("It said that it was erased, and called again.")))?;
+    if !reports_wipe {
+        raise_alarm(batch, pass, &mut device, now)?;
     }
     enrolments::put(batch, pass.device, &device);
     Ok(())

@@ -22,4 +22,5 @@ pub mod standing;
 pub mod tables;
 pub mod throttle;
 pub mod user_document;
+pub mod wipes;
 pub mod withdrawals;

@@ -193,6 +193,9 @@ pub fn advice(account: &AccountRow, judged: &Judged, wipe_ordered: bool) -> (Nex
         matches!(judged.withdrawal.map(|withdrawal| withdrawal.cause), Some(Cause::PasswordChanged | Cause::Disabled));
     let may_log_in = may_return && account.is_open() && account.credential.is_some();
     match judged.standing {
+        _ if wipe_ordered && judged.evidence != Some(Evidence::Manifest) => {
+            (Next::Wipe, "Your supervisors decided that this device is erased, although work on it may be lost.")
+        }
         _ if wipe_ordered => (Next::Wipe, "Everything this device held is safe. Its data will now be erased."),
         Standing::Active => (Next::None, "This device is in use."),
         Standing::Draining if may_log_in => (
@@ -316,6 +319,12 @@ mod tests {
         let retired = AccountRow { closed: Closed::Retired, ..account.clone() };
         let proved = judge(&retired, 1, &drained(1_020, Evidence::Manifest), 1_030);
         assert_eq!(advice(&retired, &proved, false).0, Next::None);
-        assert_eq!(advice(&retired, &proved, true).0, Next::Wipe);
+        assert_eq!(
+            advice(&retired, &proved, true),
+            (Next::Wipe, "Everything this device held is safe. Its data will now be erased.")
+        );
+        let overridden = judge(&retired, 1, &drained(1_020, Evidence::Overridden), 1_030);
+        let (next, message) = advice(&retired, &overridden, true);
+        assert!(next == Next::Wipe && message.contains("may be lost"), "no promise that nobody can keep: {message}");
     }
 }

@@ -227,15 +227,25 @@ pub fn note_drained(
     Ok(true)
 }
 
-/// Notes a push: the device calls, and what was inferred about it is no longer known.
+/// Notes a push: the device calls, and what was inferred about it is no longer known. `database`: where to, if the device
+/// keeps a copy of it.
 ///
 /// # Errors
 /// When the store fails.
-pub fn note_push(batch: &mut Batch<'_>, pass: &Pass, judged: &Judged, now: u64) -> StorageResult<()> {
+pub fn note_push(
+    batch: &mut Batch<'_>,
+    pass: &Pass,
+    judged: &Judged,
+    database: Option<&str>,
+    now: u64,
+) -> StorageResult<()> {
     let Some(row) = enrolments::find(batch, &pass.account, pass.device)? else { return Ok(()) };
     let mut noted = row.clone();
     noted.pushed = now;
     noted.seen = now;
+    if let Some(database) = database {
+        noted.databases.insert(database.to_owned(), now);
+    }
     note_contact(&mut noted, judged, now);
     if noted.drained.as_ref().is_some_and(|drained| drained.evidence == Evidence::Inferred) {
         noted.drained = None;
@@ -246,17 +256,18 @@ pub fn note_push(batch: &mut Batch<'_>, pass: &Pass, judged: &Judged, now: u64) 
     Ok(())
 }
 
-/// Notes that a device wrote a checkpoint, and says what its credentials are worth.
+/// Notes that a device wrote a checkpoint in a database, and says what its credentials are worth.
 ///
 /// # Errors
 /// When the store fails.
-pub fn note_checkpoint(batch: &mut Batch<'_>, pass: &Pass, now: u64) -> StorageResult<Judged> {
+pub fn note_checkpoint(batch: &mut Batch<'_>, pass: &Pass, database: &str, now: u64) -> StorageResult<Judged> {
     let judged = pass.judge(batch, now)?;
     if let Some(mut row) = enrolments::find(batch, &pass.account, pass.device)?
         && judged.allow(Right::Push).is_ok()
-        && row.checkpointed < now
+        && (row.checkpointed < now || !row.databases.contains_key(database))
     {
         row.checkpointed = now;
+        row.databases.entry(database.to_owned()).or_default();
         note_contact(&mut row, &judged, now);
         enrolments::put(batch, pass.device, &row);
     }

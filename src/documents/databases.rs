@@ -103,6 +103,12 @@ impl Catalogue {
         self.open.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 
+    /// Every database, in order of names.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Database>> {
+        self.open.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
     /// Makes a database. `uuid` is random, `now` in seconds.
     ///
     /// # Errors

@@ -347,7 +347,8 @@ impl Writing<'_, '_> {
         let Some(newest) = path.first() else { return Err(Error::missing().into()) };
         let stored = self.document(&write.id)?;
         if stored.is_some_and(|row| row.tree.find(newest).is_some_and(|node| node.stored)) {
-            return Ok(newest.clone()); // a device pushes again what it once pulled
+            self.note_sent_again(&write.id, newest); // a device pushes again what it once pulled
+            return Ok(newest.clone());
         }
         let waiting_for = match (reason, facts) {
             (Reason::UnknownSubject, Facts::Record(record)) => record.subject.as_deref(),

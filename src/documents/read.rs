@@ -11,7 +11,7 @@ use settle_protocol::revision_tree::Node;
 use settle_protocol::{Error, Revision};
 
 use super::error::DocumentResult;
-use super::escrow::held_for;
+use super::escrow::{held_for, was_sent_again};
 use super::filed::{PLACEMENTS, placement_of};
 use super::output::Output;
 use super::provenance::{PROVENANCE, ProvenanceKey};
@@ -467,6 +467,47 @@ pub fn missing_revisions(
     diff_object(reader, database, view, asked, |out, missing, _| write_revisions(out, missing))
 }
 
+/// What a caller is told about revisions of a document.
+pub struct Told<'a> {
+    /// Those that are not here, as far as this caller may know.
+    pub missing: Vec<&'a Revision>,
+    /// Leaves that could be ancestors of the missing ones.
+    pub ancestors: Vec<&'a Revision>,
+    /// Revisions of this document that the caller's device has in escrow.
+    pub held: Vec<String>,
+}
+
+/// Which of these revisions of a document are here, as far as the caller may know: stored, or in escrow from this device. Of
+/// a document that is not visible only those count that this device brought. `row` is the stored document.
+///
+/// # Errors
+/// When the store fails.
+pub fn told<'a>(
+    reader: &impl Read,
+    database: DatabaseId,
+    view: &View,
+    id: &str,
+    row: &'a DocumentRow,
+    revisions: &'a [Revision],
+) -> StorageResult<Told<'a>> {
+    let (mut missing, mut ancestors) = row.tree.diff(revisions);
+    let Some(restricted) = view.restricted() else { return Ok(Told { missing, ancestors, held: Vec::new() }) };
+    let held = held_for(reader, database, id, &restricted.device)?;
+    if visible(reader, database, view, id, ())?.is_none() {
+        (missing, ancestors) = (Vec::new(), Vec::new());
+        for revision in revisions {
+            let known = reader.get(&PROVENANCE, &ProvenanceKey::new(database, id, revision))?;
+            if known.is_none_or(|row| row.device != restricted.device)
+                && !was_sent_again(reader, database, id, &restricted.device, revision)?
+            {
+                missing.push(revision);
+            }
+        }
+    }
+    missing.retain(|revision| !held.contains(&revision.to_string()));
+    Ok(Told { missing, ancestors, held })
+}
+
 /// An object with a member for each document that lacks a revision asked for; `value` writes what stands behind the id.
 fn diff_object(
     reader: &impl Read,
@@ -480,21 +521,7 @@ fn diff_object(
     let rows = reader.get_many(DOCUMENTS.family(), &keys)?;
     for ((id, revisions), bytes) in asked.iter().zip(rows) {
         let row = bytes.map(|bytes| DOCUMENTS.decode(&bytes)).transpose()?.unwrap_or_default();
-        let (mut missing, mut ancestors) = row.tree.diff(revisions);
-        if let Some(restricted) = view.restricted() {
-            let held = held_for(reader, database, id, &restricted.device)?;
-            if visible(reader, database, view, id, ())?.is_none() {
-                (missing, ancestors) = (revisions.iter().collect(), Vec::new());
-                let mut brought = Vec::new();
-                for revision in revisions {
-                    let known = reader.get(&PROVENANCE, &ProvenanceKey::new(database, id, revision))?;
-                    brought.push(known.is_some_and(|row| row.device == restricted.device));
-                }
-                let mut brought = brought.into_iter();
-                missing.retain(|_| brought.next() != Some(true));
-            }
-            missing.retain(|revision| !held.contains(&revision.to_string()));
-        }
+        let Told { missing, ancestors, .. } = told(reader, database, view, id, &row, revisions)?;
         if !missing.is_empty() {
             if out.len() > 1 {
                 out.push(b',');

@@ -170,7 +170,8 @@ impl<'b, 'a> Writing<'b, 'a> {
         if let Some(pass) = &author.pass {
             let judged = pass.judge(batch, author.now)?;
             judged.allow(if author.edits { Right::Everything } else { Right::Push })?;
-            note_push(batch, pass, &judged, author.now)?;
+            let database = (!author.edits).then_some(database.name.as_str());
+            note_push(batch, pass, &judged, database, author.now)?;
         }
         let counters = batch.get(&COUNTERS, &DatabaseKey(row.id))?.unwrap_or_default();
         Ok(Self {
@@ -271,7 +272,10 @@ impl<'b, 'a> Writing<'b, 'a> {
             Mode::Interactive { base, claimed } => self.edit(&write, &mut row, base.as_ref(), claimed)?,
             Mode::Replicated { path } => match self.replicate(&write, &mut row, path)? {
                 Some(body) => (path[0].clone(), body),
-                None => return Ok(path[0].clone()),
+                None => {
+                    self.note_sent_again(&write.id, &path[0]);
+                    return Ok(path[0].clone());
+                }
             },
         };
         self.store(&write, before, row, &revision, &body)?;
@@ -402,6 +406,13 @@ impl<'b, 'a> Writing<'b, 'a> {
         self.place(&write.id, before, row)?;
         self.fresh = None;
         Ok(())
+    }
+
+    /// A restricted device sent a revision that is stored already.
+    pub(super) fn note_sent_again(&mut self, id: &str, revision: &Revision) {
+        if let Some(device) = self.device().filter(|_| self.scoped) {
+            super::escrow::note_sent_again(self.batch, self.id, id, &device, revision);
+        }
     }
 
     fn note_provenance(&mut self, id: &str, revision: &Revision) {

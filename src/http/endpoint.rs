@@ -27,10 +27,13 @@ pub enum Endpoint {
     LogOut,
     OwnDevice,
     TellOfDevice,
+    ReportWipe,
     ListDevices,
     ReadDevice,
     RetireDevice,
     CutDevice,
+    WipeDevice,
+    HandoverKey,
     ChangePassword,
     DisableAccount,
     EnableAccount,
@@ -77,6 +80,8 @@ pub enum Endpoint {
     ViewCleanup,
     Purge,
     PurgedInfos,
+    Manifest,
+    ReadManifest,
     Reconcile,
     ListEscrow,
     ReadEscrow,
@@ -131,10 +136,13 @@ routes! {
     LogOut                "DELETE"       [Lit("_session")]                               Anyone;
     OwnDevice             "GET"          [Lit("_device")]                                Device;
     TellOfDevice          "POST"         [Lit("_device")]                                Device;
+    ReportWipe            "POST"         [Lit("_device"), Lit("wipe_reported")]          Device;
     ListDevices           "GET"          [Lit("_devices")]                               Accounts;
     ReadDevice            "GET"          [Lit("_devices"), Name]                         Accounts;
     RetireDevice          "POST"         [Lit("_devices"), Name, Lit("retire")]          Accounts;
     CutDevice             "POST"         [Lit("_devices"), Name, Lit("cut")]             Accounts;
+    WipeDevice            "POST"         [Lit("_devices"), Name, Lit("wipe")]            Accounts;
+    HandoverKey           "GET"          [Lit("_handover"), Lit("key")]                  Anyone;
     ChangePassword        "POST"         [Lit("_accounts"), Name, Lit("password")]       Accounts;
     DisableAccount        "POST"         [Lit("_accounts"), Name, Lit("disable")]        Accounts;
     EnableAccount         "POST"         [Lit("_accounts"), Name, Lit("enable")]         Accounts;
@@ -173,6 +181,8 @@ routes! {
     RevsDiff              "POST"         [Db, Lit("_revs_diff")]                         Push;
     MissingRevs           "POST"         [Db, Lit("_missing_revs")]                      Push;
     BulkDocs              "POST"         [Db, Lit("_bulk_docs")]                         Push;
+    Manifest              "POST"         [Db, Lit("_manifest")]                          Push;
+    ReadManifest          "GET"          [Db, Lit("_manifest"), Name]                    Push;
     BulkGet               "POST"         [Db, Lit("_bulk_get")]                          Pull;
     EnsureFullCommit      "POST"         [Db, Lit("_ensure_full_commit")]                Push;
     AllDocs               "GET,POST"     [Db, Lit("_all_docs")]                          Pull;

@@ -183,6 +183,7 @@ async fn dispatch(services: Arc<Services>, settings: Arc<Settings>, request: Req
         authorization: request.header("authorization"),
         cookie: request.header("cookie"),
         network: request.network,
+        reports_wipe: request.segments == ["_device", "wipe_reported"],
     };
     let now = services.clock.now();
     let logging_in = request.method == "POST" && request.segments == ["_session"];

@@ -7,17 +7,19 @@ use super::Handled;
 use super::accounts::text_of;
 use super::database::object_or_empty;
 use super::session::device_text;
-use crate::accounts::enrolments::{self, DeviceId, Enrolment, Pending};
+use crate::accounts::enrolments::{self, DeviceId, Enrolment, Pending, Wipe};
 use crate::accounts::standing::{Judged, advice, judge};
 use crate::accounts::tables::ACCOUNTS;
 use crate::accounts::withdrawals::{Pass, cut_device, retire_device};
+use crate::documents::devices::{all_in_escrow, in_escrow};
 use crate::documents::error::DocumentError;
+use crate::documents::receipts::newest;
 use crate::http::error::HttpError;
 use crate::http::pipeline::Context;
 use crate::http::response::Answer;
 use crate::storage::{Read, Snapshot, StorageError, hex, unhex};
 
-fn pass_of(context: &Context) -> Result<Pass, HttpError> {
+pub(super) fn pass_of(context: &Context) -> Result<Pass, HttpError> {
     context.caller.pass.clone().ok_or_else(|| Error::missing().into())
 }
 
@@ -29,6 +31,12 @@ pub(super) fn own(context: &Context) -> Handled {
     let row = enrolments::find(&snapshot, &pass.account, pass.device)?.unwrap_or_default();
     let judged = judge(&account, pass.epoch, &row, context.services.clock.now());
     let wipe = row.wipe.as_ref().filter(|wipe| wipe.ordered_at > 0 && wipe.reported_at == 0);
+    let mut receipts = Vec::new();
+    let mut escrowed = 0;
+    for database in context.services.catalogue.all() {
+        receipts.extend(newest(&snapshot, database.id(), &pass.device)?);
+        escrowed += in_escrow(&snapshot, database.id(), pass.device)?;
+    }
     let (next, message) = advice(&account, &judged, wipe.is_some());
     let body = json!({
         "device": hex(&pass.device),
@@ -40,6 +48,8 @@ pub(super) fn own(context: &Context) -> Handled {
         "next": next,
         "message": message,
         "push_until": judged.push_until,
+        "escrowed": escrowed,
+        "receipts": receipts,
         "wipe": wipe.map(|wipe| json!({"order": wipe.order, "ordered_at": wipe.ordered_at})),
     });
     Ok(Answer::json(200, body.to_string()))
@@ -79,7 +89,13 @@ pub(super) async fn tell(context: &mut Context) -> Handled {
 }
 
 /// What others may know of a device: never what it holds.
-fn view(snapshot: &Snapshot<'_>, device: DeviceId, row: &Enrolment, now: u64) -> Result<Value, StorageError> {
+fn view(
+    snapshot: &Snapshot<'_>,
+    device: DeviceId,
+    row: &Enrolment,
+    escrowed: u64,
+    now: u64,
+) -> Result<Value, StorageError> {
     let account = snapshot.get(&ACCOUNTS, &row.account)?.unwrap_or_default();
     let Judged { standing, withdrawal, push_until, evidence } = judge(&account, row.epoch, row, now);
     let last_call = row.seen.max(row.pushed);
@@ -95,14 +111,30 @@ fn view(snapshot: &Snapshot<'_>, device: DeviceId, row: &Enrolment, now: u64) ->
         "last_push": row.pushed,
         "days_silent": now.saturating_sub(last_call) / 86_400,
         "pending": row.pending,
+        "escrowed": escrowed,
+        "databases": row.databases,
         "standing": standing,
         "cause": withdrawal.map(|withdrawal| withdrawal.cause),
         "withdrawn_at": withdrawal.map(|withdrawal| withdrawal.at),
         "push_until": push_until,
         "evidence": evidence,
-        "wipe": row.wipe,
+        "overridden_by": row.drained.as_ref().map(|drained| drained.by.as_slice()).filter(|by| !by.is_empty()),
+        "wipe": row.wipe.as_ref().map(wipe_view),
         "alarm": (row.alarm > 0).then_some(row.alarm),
     }))
+}
+
+/// An order to erase, and how far it is. What a device reports proves nothing.
+fn wipe_view(wipe: &Wipe) -> Value {
+    let state = match (wipe.ordered_at, wipe.reported_at) {
+        (0, _) => "asked",
+        (_, 0) => "ordered",
+        _ => "reported",
+    };
+    let mut view = serde_json::to_value(wipe).unwrap_or_default();
+    view["state"] = state.into();
+    view["evidence"] = if state == "reported" { "self_report".into() } else { Value::Null };
+    view
 }
 
 /// `GET /_devices`: all, or with `account=NAME` those of one account.
@@ -111,27 +143,37 @@ pub(super) fn list(context: &Context) -> Handled {
     let now = context.services.clock.now();
     let mut rows = Vec::new();
     enrolments::list(&snapshot, context.request.query.get("account"), |device, row| rows.push((device, row)))?;
-    let devices = rows.iter().map(|(device, row)| view(&snapshot, *device, row, now));
+    let escrowed = all_in_escrow(&snapshot)?;
+    let of = |device: &DeviceId| escrowed.get(device).copied().unwrap_or_default();
+    let devices = rows.iter().map(|(device, row)| view(&snapshot, *device, row, of(device), now));
     let devices = devices.collect::<Result<Vec<_>, _>>()?;
     Ok(Answer::json(200, json!({"devices": devices}).to_string()))
 }
 
 /// The device that a path names.
-fn named(context: &Context) -> Result<DeviceId, HttpError> {
+pub(super) fn named(context: &Context) -> Result<DeviceId, HttpError> {
     unhex(context.request.segment(1)).ok_or_else(|| Error::missing().into())
 }
 
-fn find(reader: &impl Read, device: DeviceId) -> Result<Enrolment, DocumentError> {
+pub(super) fn find(reader: &impl Read, device: DeviceId) -> Result<Enrolment, DocumentError> {
     let account = enrolments::account_of(reader, device)?.ok_or_else(Error::missing)?;
     Ok(enrolments::find(reader, &account, device)?.ok_or_else(Error::missing)?)
 }
 
 /// `GET /_devices/ID`.
 pub(super) fn read(context: &Context) -> Handled {
-    let device = named(context)?;
+    Ok(Answer::json(200, view_of(context, named(context)?)?.to_string()))
+}
+
+/// What others may know of one device.
+pub(super) fn view_of(context: &Context, device: DeviceId) -> Result<Value, HttpError> {
     let snapshot = context.services.store.snapshot();
     let row = find(&snapshot, device)?;
-    Ok(Answer::json(200, view(&snapshot, device, &row, context.services.clock.now())?.to_string()))
+    let mut escrowed = 0;
+    for database in context.services.catalogue.all() {
+        escrowed += in_escrow(&snapshot, database.id(), device)?;
+    }
+    Ok(view(&snapshot, device, &row, escrowed, context.services.clock.now())?)
 }
 
 /// How a device's rights end.

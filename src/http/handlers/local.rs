@@ -63,7 +63,7 @@ pub(super) async fn store(context: &Context, id: String, sent: Option<String>, t
     let (pass, now) = (context.caller.pass.clone(), context.services.clock.now());
     let written = context.services.store.write(move |batch| -> Result<u64, DocumentError> {
         if let Some(pass) = &pass {
-            note_checkpoint(batch, pass, now)?.allow(Right::Push)?;
+            note_checkpoint(batch, pass, &database.name, now)?.allow(Right::Push)?;
         }
         local::write(batch, &database, owner, &name, sent.as_deref(), text)
     });

@@ -9,6 +9,7 @@ mod document;
 mod draining;
 mod grants;
 mod local;
+mod manifests;
 mod node;
 mod pull;
 mod push;
@@ -16,6 +17,7 @@ mod server;
 mod session;
 mod stewards;
 mod users;
+mod wipes;
 
 use settle_protocol::{Error, ErrorKind};
 
@@ -46,10 +48,13 @@ pub(crate) async fn call(endpoint: Endpoint, context: &mut Context) -> Handled {
         Endpoint::LogOut => session::log_out(context).await,
         Endpoint::OwnDevice => devices::own(context),
         Endpoint::TellOfDevice => devices::tell(context).await,
+        Endpoint::ReportWipe => wipes::report(context).await,
         Endpoint::ListDevices => devices::list(context),
         Endpoint::ReadDevice => devices::read(context),
         Endpoint::RetireDevice => devices::withdraw(context, devices::End::Retire).await,
         Endpoint::CutDevice => devices::withdraw(context, devices::End::Cut).await,
+        Endpoint::WipeDevice => wipes::order(context).await,
+        Endpoint::HandoverKey => Ok(manifests::key(context)),
         Endpoint::ChangePassword => accounts::change_password(context).await,
         Endpoint::DisableAccount => accounts::close(context, Closed::Disabled).await,
         Endpoint::EnableAccount => accounts::close(context, Closed::Open).await,
@@ -79,6 +84,8 @@ pub(crate) async fn call(endpoint: Endpoint, context: &mut Context) -> Handled {
         Endpoint::ViewCleanup => context.request.require_json().map(|()| Answer::ok(202)).map_err(Into::into),
         Endpoint::Purge => database::purge(context).await,
         Endpoint::PurgedInfos => database::purged_infos(context),
+        Endpoint::Manifest => manifests::receive(context).await,
+        Endpoint::ReadManifest => manifests::read(context),
         Endpoint::Reconcile => stewards::reconcile(context).await,
         Endpoint::ListEscrow => stewards::list_escrow(context),
         Endpoint::ReadEscrow => stewards::read_escrow(context),

@@ -1,0 +1,6 @@
+//! The last sync, the password, and the erasure of a device: what withdrawn credentials may do, what a receipt takes, and when
+//! an order to erase is given. `world` has the server, its accounts, and devices that speak as `docs/handover-protocol.md` says.
+
+mod manifests;
+mod wipes;
+mod world;
