@@ -1,10 +1,13 @@
 //! The commands of the command line, one file each. Errors say what to do next.
 
+pub mod audit;
 pub mod backup;
 pub mod bench;
 mod child_server;
+mod client;
 pub mod demo;
 pub mod import;
 pub mod place;
+pub mod restore;
 pub mod serve;
 pub mod verify;
