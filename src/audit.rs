@@ -271,7 +271,7 @@ mod tests {
     }
 
     async fn store_with_log(folder: &std::path::Path) -> Store {
-        let store = Store::open(folder, Memory::default(), crate::clock::random::<16>).expect("opens");
+        let store = Store::open(folder, Memory::default(), || [7; 16]).expect("opens");
         for number in 1..=ENTRIES {
             let entry = Entry::new(number, "root", "device.cut").account("ann").detail("n", number);
             store.write(move |batch| append(batch, &entry)).await.expect("writes");

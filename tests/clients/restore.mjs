@@ -52,6 +52,9 @@ async function until(condition, what) {
   }
 }
 
+// PouchDB asks for the database's information without looking at the outcome; a browser only logs that, Node would end.
+process.on('unhandledRejection', (error) => console.log(`unhandled: ${error.message}`));
+
 const live = await phone('live');
 const retired = await phone('retired');
 const offline = await phone('offline');
