@@ -30,7 +30,12 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "the one place that asks the system")]
     pub fn now(&self) -> u64 {
         let system = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        self.highest.fetch_max(system, Ordering::Relaxed).max(system)
+        self.raise(system)
+    }
+
+    /// Time is not earlier than this, in seconds since 1970. Gives the time.
+    pub fn raise(&self, seconds: u64) -> u64 {
+        self.highest.fetch_max(seconds, Ordering::Relaxed).max(seconds)
     }
 
     /// Keeps the mark.
@@ -52,4 +57,43 @@ pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::Memory;
+
+    const YEAR: u64 = 365 * 86_400;
+
+    #[test]
+    fn time_never_runs_back_within_a_run() {
+        let clock = Clock::default();
+        assert_eq!(clock.raise(5_000), 5_000);
+        assert_eq!(clock.raise(4_000), 5_000, "the system's clock was set back");
+        assert_eq!(clock.raise(5_000 + YEAR), 5_000 + YEAR);
+        assert_eq!(clock.raise(5_001), 5_000 + YEAR);
+    }
+
+    #[tokio::test]
+    async fn time_never_runs_back_across_restarts() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let open = || Store::open(folder.path(), Memory::default(), random::<16>).expect("opens");
+        let ahead = {
+            let store = open();
+            let clock = Clock::open(&store).expect("opens");
+            let ahead = clock.raise(clock.now() + YEAR);
+            clock.keep(&store);
+            store.write(|_| Ok::<(), crate::storage::StorageError>(())).await.expect("the mark is kept");
+            store.close();
+            ahead
+        };
+        // The next start finds the system's clock a year behind the mark.
+        let opened = (0..100).find_map(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            Store::open(folder.path(), Memory::default(), random::<16>).ok()
+        });
+        let store = opened.expect("the first one is closed");
+        assert!(Clock::open(&store).expect("opens").now() >= ahead);
+    }
 }

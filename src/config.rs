@@ -15,6 +15,8 @@ use serde::Deserialize;
 pub struct Config {
     /// The data folder.
     pub data: PathBuf,
+    /// The copy of the revocation ledger; nothing: the data folder's name and `.ledger`, beside it.
+    pub ledger: Option<PathBuf>,
     /// Where to listen; port 0 picks a free one.
     pub listen: SocketAddr,
     /// Operators: name → password or CouchDB hash.
@@ -33,6 +35,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             data: PathBuf::from("settle-data"),
+            ledger: None,
             listen: SocketAddr::from(([127, 0, 0, 1], 5984)),
             admins: BTreeMap::new(),
             open: false,
@@ -44,11 +47,12 @@ impl Default for Config {
 }
 
 /// Keys of `[settle]` that only count at the start.
-const OWN_KEYS: [&str; 5] = ["data", "listen", "open", "cache_mib", "write_buffer_mib"];
+const OWN_KEYS: [&str; 6] = ["data", "ledger", "listen", "open", "cache_mib", "write_buffer_mib"];
 
 #[derive(Debug, Default, Deserialize)]
 struct Own {
     data: Option<PathBuf>,
+    ledger: Option<PathBuf>,
     listen: Option<SocketAddr>,
     open: Option<bool>,
     cache_mib: Option<usize>,
@@ -73,6 +77,7 @@ impl Config {
                     self.read_section("settle", settings)?;
                     let own: Own = own.try_into().map_err(|error| format!("[settle]: {error}"))?;
                     self.data = own.data.unwrap_or_else(|| self.data.clone());
+                    self.ledger = own.ledger.or_else(|| self.ledger.clone());
                     self.listen = own.listen.unwrap_or(self.listen);
                     self.open = own.open.unwrap_or(self.open);
                     self.cache_mib = own.cache_mib.unwrap_or(self.cache_mib);

@@ -1,7 +1,7 @@
 //! The command line: arguments in, one command out.
 
 use clap::{Parser, Subcommand};
-use settle::commands::{account, backup, bench, demo, device, import, place, receipt, serve, verify};
+use settle::commands::{account, audit, backup, bench, demo, device, import, place, receipt, restore, serve, verify};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -26,6 +26,10 @@ enum Command {
     Backup(backup::BackupArguments),
     /// Bring over what another server holds, and prove that it arrived.
     Import(import::ImportArguments),
+    /// Copy a backup to where a server will serve it, or confirm a restore without a ledger.
+    Restore(restore::RestoreArguments),
+    /// Check the audit log, or show its end.
+    Audit(audit::AuditArguments),
     /// Move places of a scoped database.
     Place(place::PlaceArguments),
     /// Devices: list, show, retire, cut, order to erase.
@@ -45,6 +49,8 @@ fn main() -> anyhow::Result<()> {
         Command::Bench(arguments) => bench::run(arguments),
         Command::Backup(arguments) => backup::run(arguments),
         Command::Import(arguments) => import::run(arguments),
+        Command::Restore(arguments) => restore::run(&arguments),
+        Command::Audit(arguments) => audit::run(arguments),
         Command::Place(arguments) => place::run(arguments),
         Command::Device(arguments) => device::run(arguments),
         Command::Account(arguments) => account::run(arguments),

@@ -124,7 +124,7 @@ fn words(output: &Output) -> String {
 
 /// Whether to run: true with Node and PouchDB in place, false if this machine shall do without; panics otherwise.
 #[track_caller]
-fn node_is_ready() -> bool {
+pub(crate) fn node_is_ready() -> bool {
     if std::env::var("SETTLE_SKIP_NODE").is_ok_and(|value| value == "1") {
         println!("skipped: SETTLE_SKIP_NODE=1");
         return false;

@@ -4,6 +4,7 @@
 //! so there is none.
 
 mod architecture;
+mod audit;
 mod backup;
 mod clients;
 mod durability;
@@ -13,6 +14,7 @@ mod import;
 mod laws;
 mod recordings;
 mod refusals;
+mod restore;
 mod scope;
 mod scope_model;
 mod shared_attachments;

@@ -26,11 +26,14 @@ pub const MAX_POSITION: Position = (1 << 48) - 1;
 const VERSION: u8 = 1;
 const SCOPED_VERSION: u8 = 2;
 
-/// What every token of one database in one incarnation of the store begins with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What every token of one database in one incarnation of the store begins with, and which earlier incarnations it goes on
+/// from.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenPrefix {
     tags: [u8; 8],
     text: [u8; 12],
+    /// Tags of earlier incarnations, each with the last position that it has in common with this one.
+    earlier: Vec<([u8; 4], Position)>,
 }
 
 impl TokenPrefix {
@@ -46,7 +49,24 @@ impl TokenPrefix {
         debug_assert_eq!(written, Ok(12));
         let mut tags = [0; 8];
         tags.copy_from_slice(&bytes[1..]);
-        Self { tags, text }
+        Self { tags, text, earlier: Vec::new() }
+    }
+
+    /// The same, going on from earlier incarnations: their tags, each with the last position that this one has in common
+    /// with it.
+    #[must_use]
+    pub fn going_on_from(self, earlier: Vec<([u8; 4], Position)>) -> Self {
+        Self { earlier, ..self }
+    }
+
+    /// Up to which position a token means here what it meant where it was given; `None`: nothing of it does.
+    fn common(&self, tags: &[u8; 8]) -> Option<Position> {
+        if *tags == self.tags {
+            return Some(MAX_POSITION);
+        }
+        let of_this_database = tags[..4] == self.tags[..4];
+        let known = self.earlier.iter().filter(|(tag, _)| of_this_database && tags[4..] == *tag);
+        known.map(|(_, common)| *common).min()
     }
 
     /// Appends the token of a position, without quotes.
@@ -85,11 +105,17 @@ impl TokenPrefix {
 
     /// Where a client of a restricted feed stands; `None`: at the end. A token of another history, or of a feed without a
     /// scope, stands at 0.
+    ///
+    /// A token of an earlier incarnation counts only if everything in it lies before the end of what the two have in common.
+    /// To take one that lies behind back to that end would not do: what left the scope afterwards the device may have dropped,
+    /// and it is in scope again now, at positions before the end.
     #[must_use]
     pub fn resolve_scoped(&self, since: &Since) -> Option<(Position, Option<ScopeMark>)> {
         match since {
             Since::Now => None,
-            Since::Token { tags, position, mark: Some(mark) } if *tags == self.tags => {
+            Since::Token { tags, position, mark: Some(mark) }
+                if self.common(tags).is_some_and(|common| mark.newest().max(*position) <= common) =>
+            {
                 Some((*position, Some(mark.clone())))
             }
             Since::Beginning | Since::Token { .. } => Some((0, None)),
@@ -104,14 +130,17 @@ impl TokenPrefix {
         String::from_utf8(out).unwrap_or_default()
     }
 
-    /// Where a client stands. A well-formed token of another history is [`StartingPoint::After`] 0: the client is told everything
-    /// again and skips what it has.
+    /// Where a client stands. One with a token of an earlier incarnation stands at most at the end of what that has in common
+    /// with this one: it knows everything up to there, and nothing that came since. A well-formed token of another history is
+    /// [`StartingPoint::After`] 0: the client is told everything again and skips what it has.
     #[must_use]
     pub fn resolve(&self, since: &Since) -> StartingPoint {
         match since {
             Since::Now => StartingPoint::Now,
             Since::Beginning => StartingPoint::After(0),
-            Since::Token { tags, position, mark: None } if *tags == self.tags => StartingPoint::After(*position),
+            Since::Token { tags, position, mark: None } => {
+                StartingPoint::After(self.common(tags).unwrap_or(0).min(*position))
+            }
             Since::Token { .. } => StartingPoint::After(0),
         }
     }
@@ -144,6 +173,17 @@ pub struct ScopeMark {
     pub scope: Position,
     /// It is being told what a change of scope means.
     pub backfill: Option<Backfill>,
+}
+
+impl ScopeMark {
+    /// The newest position in it.
+    fn newest(&self) -> Position {
+        let of = |backfill: &Backfill| {
+            let aborted = backfill.aborted.iter().copied().max().unwrap_or(0);
+            backfill.target.max(backfill.cursor).max(aborted)
+        };
+        self.backfill.as_ref().map_or(0, of).max(self.scope)
+    }
 }
 
 /// How far the telling of a change of scope came.
@@ -252,6 +292,45 @@ mod tests {
         for other in [TokenPrefix::new([2; 4], [1; 4]), TokenPrefix::new([1; 4], [2; 4])] {
             let since = Since::parse(&other.token(77)).expect("well formed");
             assert_eq!(here.resolve(&since), StartingPoint::After(0));
+        }
+    }
+
+    #[test]
+    fn tokens_of_an_earlier_incarnation_rewind_to_what_is_common() {
+        let before = TokenPrefix::new([1; 4], [1; 4]);
+        let here = TokenPrefix::new([1; 4], [2; 4]).going_on_from(vec![([1; 4], 100), ([9; 4], 40)]);
+        for (position, starts) in [(0, 0), (99, 99), (100, 100), (101, 100), (MAX_POSITION, 100)] {
+            let since = Since::parse(&before.token(position)).expect("well formed");
+            assert_eq!(here.resolve(&since), StartingPoint::After(starts), "{position}");
+        }
+        for other in [TokenPrefix::new([2; 4], [1; 4]), TokenPrefix::new([1; 4], [3; 4])] {
+            let since = Since::parse(&other.token(77)).expect("well formed");
+            assert_eq!(here.resolve(&since), StartingPoint::After(0), "another database, an unknown incarnation");
+        }
+        let own = Since::parse(&here.token(4711)).expect("well formed");
+        assert_eq!(here.resolve(&own), StartingPoint::After(4711));
+    }
+
+    #[test]
+    fn a_token_of_a_scope_counts_if_all_of_it_is_common() {
+        let before = TokenPrefix::new([1; 4], [1; 4]);
+        let here = TokenPrefix::new([1; 4], [2; 4]).going_on_from(vec![([1; 4], 100)]);
+        let backfill = |target, cursor, aborted| Some(Backfill { target, gaining: false, cursor, aborted });
+        for (position, scope, backfill, counts) in [
+            (100, 100, None, true),
+            (101, 50, None, false),
+            (50, 101, None, false),
+            (50, 50, backfill(100, 100, vec![100]), true),
+            (50, 50, backfill(101, 0, vec![]), false),
+            (50, 50, backfill(100, 101, vec![]), false),
+            (50, 50, backfill(100, 0, vec![7, 101]), false),
+        ] {
+            let mark = ScopeMark { scope, backfill };
+            let mut token = Vec::new();
+            before.write_scoped(position, &mark, &mut token);
+            let since = Since::parse(std::str::from_utf8(&token).expect("text")).expect("well formed");
+            let expected = if counts { Some((position, Some(mark))) } else { Some((0, None)) };
+            assert_eq!(here.resolve_scoped(&since), expected, "{position} {scope}");
         }
     }
 

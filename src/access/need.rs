@@ -31,6 +31,8 @@ pub enum Need {
     Account,
     /// Manage accounts and devices; which ones is decided beside them.
     Accounts,
+    /// Read the audit log.
+    Audit,
     /// Operate the server.
     Operate,
 }
@@ -54,6 +56,8 @@ pub fn permit(need: Need, caller: &Caller, security: Option<&Security>) -> Resul
         (Need::Account, _) => Err(AccountError::unauthorized("Please login.")),
         (Need::Accounts, _) if caller.manages_accounts() => Ok(()),
         (Need::Accounts, _) => Err(AccountError::Missing),
+        (Need::Audit, _) if caller.is_operator() => Ok(()),
+        (Need::Audit, _) => Err(AccountError::Missing),
         (Need::Operate, _) if caller.is_operator() => Ok(()),
         (Need::Operate, _) => Err(AccountError::not_server_admin()),
         (_, None) => Ok(()),
@@ -101,6 +105,8 @@ mod tests {
         assert_eq!(status(Need::Manage, &boss, Some(&ours)), None);
         assert_eq!(status(Need::Operate, &boss, Some(&ours)), Some(401));
         assert_eq!(status(Need::Operate, &operator, None), None);
+        assert_eq!(status(Need::Audit, &boss, None), Some(404));
+        assert_eq!(status(Need::Audit, &operator, None), None);
         assert_eq!(status(Need::Anyone, &nobody, Some(&closed)), None);
     }
 }

@@ -16,6 +16,7 @@ use super::caller::{Caller, Proof};
 use super::credential_memory::{CredentialMemory, DEFAULT_CAPACITY, DEFAULT_LIFETIME_SECONDS};
 use super::enrolments::{self, DeviceId, Enrolment, Kind, SEEN_SECONDS, of_client, of_password, of_session};
 use super::error::AccountError;
+use super::ledger::{self, Line};
 use super::password::{Credential, SALT_BYTES};
 use super::security::ADMIN_ROLE;
 use super::session_cookie::{CookieKey, CookieSettings, PresentedCookie, SessionToken, read_cookie};
@@ -25,7 +26,7 @@ use super::throttle::{Attempt, Source, Throttle, ThrottleLimits};
 use super::wipes::{raise_alarm, was_reported};
 use super::withdrawals::{Pass, note_contact};
 use crate::audit::{self, Entry};
-use crate::storage::{Batch, Family, Read, StorageError, Store};
+use crate::storage::{Batch, Family, Read, StorageError, Store, hex};
 
 /// Password checks that run at the same time: each takes 19 MiB and 30 ms of a core.
 const HASHES_AT_A_TIME: usize = 2;
@@ -412,7 +413,10 @@ impl Logins {
         let Some(fingerprint) = session else { return Ok(()) };
         self.store
             .write(move |batch| {
-                batch.delete(&SESSIONS, &fingerprint);
+                if batch.get(&SESSIONS, &fingerprint)?.is_some() {
+                    batch.delete(&SESSIONS, &fingerprint);
+                    ledger::append(batch, &Line::LoggedOut { session: hex(&fingerprint) })?;
+                }
                 Ok(())
             })
             .await

@@ -171,6 +171,11 @@ impl UserDocument {
         }
     }
 
+    /// Takes the credential away: nobody can log in until another one is set.
+    pub fn remove_credential(&mut self) {
+        self.members.retain(|(name, _)| name != "password" && !CREDENTIAL_MEMBERS.contains(&name.as_str()));
+    }
+
     /// The document for readers that are no operators: the same members, without salt and key. They can write it back,
     /// see [`UserDocument::restore_withheld`].
     #[must_use]

@@ -212,6 +212,16 @@ pub fn set_password(
     edit(writing, name, author, false, |document| document.set_credential(credential))
 }
 
+/// Takes the password out of an account's document, without another epoch: the account has none already. `false`: there is no
+/// such document.
+///
+/// # Errors
+/// When the store fails.
+pub(super) fn withdraw_password(writing: &mut Writing<'_, '_>, name: &str) -> DocumentResult<bool> {
+    let author = UserAuthor { name: None, server_admin: true, database_admin: true, drain: Drain::NONE, now: 0 };
+    edit(writing, name, author, true, UserDocument::remove_credential)
+}
+
 /// Changes the document of an account. `false`: there is none.
 fn edit(
     writing: &mut Writing<'_, '_>,

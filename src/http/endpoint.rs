@@ -54,6 +54,10 @@ pub enum Endpoint {
     ReloadConfig,
     ClusterSetup,
     Backup,
+    ConfirmRestore,
+    LostReceipts,
+    ReadAudit,
+    VerifyAudit,
     ServerNotYet,
     DatabaseInfo,
     CreateDatabase,
@@ -167,6 +171,10 @@ routes! {
     Metrics               "GET"          [Lit("_metrics")]                               Operate;
     ClusterSetup          "GET"          [Lit("_cluster_setup")]                         Operate;
     Backup                "POST"         [Lit("_backup")]                                Operate;
+    ConfirmRestore        "POST"         [Lit("_handover"), Lit("confirm_restore")]      Operate;
+    LostReceipts          "GET"          [Lit("_handover"), Lit("lost_receipts")]        Accounts;
+    ReadAudit             "GET"          [Lit("_audit")]                                 Audit;
+    VerifyAudit           "GET"          [Lit("_audit"), Lit("verify")]                  Audit;
     ServerNotYet          "GET,POST"     [Lit("_replicate")]                             Operate;
     ServerNotYet          "GET"          [Lit("_scheduler"), Rest]                       Operate;
     ServerNotYet          "GET"          [Lit("_db_updates")]                            Operate;

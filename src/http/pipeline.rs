@@ -24,6 +24,7 @@ use crate::accounts::guard::Guard;
 use crate::accounts::login::Credentials;
 use crate::accounts::standing::{Drain, Right};
 use crate::accounts::withdrawals::Actor;
+use crate::audit::Entry;
 use crate::config::Settings;
 use crate::documents::databases::Database;
 use crate::documents::judging::{Author, Limits};
@@ -56,6 +57,16 @@ impl Context {
         Actor { name: self.caller.name.clone().unwrap_or_default(), now: self.services.clock.now(), reason }
     }
 
+    /// Who acts: the account's or operator's name, empty on an open server.
+    pub(crate) fn by(&self) -> &str {
+        self.caller.name.as_deref().unwrap_or_default()
+    }
+
+    /// An entry of the audit log about what this request does.
+    pub(crate) fn entry(&self, action: &str) -> Entry {
+        Entry::new(self.services.clock.now(), self.by(), action)
+    }
+
     /// How long what this request withdraws may still push: `?drain=none` or a number of seconds, else as configured.
     pub(crate) fn drain(&self) -> Result<Drain, Error> {
         let configured = Drain { window: self.settings.drain_seconds, cap: self.settings.drain_cap_seconds };
@@ -72,7 +83,8 @@ impl Context {
     /// For requests that are a push only in one form, such as `_bulk_docs` with `new_edits: false`.
     pub(crate) fn require_everything(&mut self) -> Result<(), HttpError> {
         self.need = Need::Edit;
-        Ok(self.caller.judged.allow(Right::Everything)?)
+        self.caller.judged.allow(Right::Everything)?;
+        after_restore(&self.services, self.database.as_deref(), &self.caller, self.need)
     }
 
     /// The database of the path. Handlers below a database always have one.
@@ -239,6 +251,13 @@ async fn handle(
         return Err(AccountError::not_server_admin().into());
     }
     permit(need, &caller, database.as_ref().map(|database| &database.security))?;
+    after_restore(&services, database.as_deref(), &caller, need)?;
+    if let Some(database) = database.as_ref().filter(|database| database.row.scoped)
+        && matches!(need, Need::Pull | Need::Feed)
+        && caller.is_operator()
+    {
+        services.note_read(caller.name.as_deref().unwrap_or_default(), &database.name).await?;
+    }
     let view = match &database {
         Some(database) if database.row.scoped => view_of(&services.store.snapshot(), database, &caller)?,
         _ => View::Everything,
@@ -246,7 +265,46 @@ async fn handle(
     let memory = services.body_memory.share(settings.max_body_memory_bytes);
     let mut context = Context { services, settings, caller, request, database, view, need, memory };
     let answer = handlers::call(endpoint, &mut context).await?;
-    Ok(if need == Need::Pull { guarded(answer, &context) } else { answer })
+    let answer = if need == Need::Pull { guarded(answer, &context) } else { answer };
+    Ok(if withdraws(&context) { after_ledger(answer, &context).await? } else { answer })
+}
+
+/// While nobody knows what was withdrawn since these data were copied, a scoped database takes pushes and gives nothing out.
+/// Operators come from the configuration, not from the copy.
+fn after_restore(
+    services: &Services,
+    database: Option<&Database>,
+    caller: &Caller,
+    need: Need,
+) -> Result<(), HttpError> {
+    let pushes = matches!(need, Need::Push | Need::Device | Need::Anyone);
+    let concerned = !pushes && !caller.is_operator() && database.is_some_and(|database| database.row.scoped);
+    match services.ledger.unconfirmed().filter(|_| concerned) {
+        None => Ok(()),
+        Some(why) => {
+            let reason = format!(
+                "This server was restored, and its revocation ledger cannot be used ({why}): pushes go on, reads wait for an \
+                 operator to confirm (POST /_handover/confirm_restore)."
+            );
+            Err(Error::new(ErrorKind::Unavailable, reason).into())
+        }
+    }
+}
+
+/// Whether a request may have taken a right away.
+fn withdraws(context: &Context) -> bool {
+    let writes = !matches!(context.request.method.as_str(), "GET" | "HEAD");
+    writes
+        && (context.need == Need::Accounts || context.database.as_ref().is_some_and(|database| database.name == USERS))
+}
+
+/// A withdrawal is answered when the ledger beside the data has it, too. If that takes too long, it holds all the same, and the
+/// answer says so.
+async fn after_ledger(answer: Answer, context: &Context) -> Result<Answer, HttpError> {
+    match context.services.ledger.settled().await? {
+        true => Ok(answer),
+        false => Ok(answer.header("x-settle-ledger", "behind")),
+    }
 }
 
 /// Cuts an answer that is still being sent when the credentials behind it are withdrawn. Feeds look for themselves, so that

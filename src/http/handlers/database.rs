@@ -9,6 +9,7 @@ use settle_protocol::{Error, Revision};
 use super::{Handled, escaped};
 use crate::accounts::error::AccountError;
 use crate::accounts::security::Security;
+use crate::audit;
 use crate::documents::databases::Database;
 use crate::documents::error::DocumentError;
 use crate::documents::maintenance;
@@ -78,7 +79,7 @@ pub(super) async fn create(context: &mut Context) -> Handled {
         Some("true") => true,
         Some(_) => return Err(Error::bad_request("`scoped` must be true or false").into()),
     };
-    context.services.create_database(&name, scoped).await?;
+    context.services.create_database(&name, scoped, context.by()).await?;
     Ok(Answer::ok(201).location(&format!("{}/{}", context.base(), escaped(&name))))
 }
 
@@ -89,7 +90,8 @@ pub(super) async fn delete(context: &mut Context) -> Handled {
             "You tried to DELETE a database with a ?=rev parameter. Did you mean to DELETE a document instead?";
         return Err(Error::bad_request(reason).into());
     }
-    context.services.catalogue.delete(context.request.segment(0)).await?;
+    let name = context.request.segment(0);
+    context.services.catalogue.delete(name, context.entry("database.delete").database(name)).await?;
     context.services.erase_deleted();
     Ok(Answer::ok(200))
 }
@@ -115,7 +117,8 @@ pub(super) async fn write_security(context: &mut Context) -> Handled {
     let body = context.read_body(MAX_SETTING_BYTES).await?;
     let text = std::str::from_utf8(&body).map_err(|_| Error::invalid_json())?;
     let security = Security::parse(text)?.text().to_owned();
-    context.services.catalogue.change(&name, move |row| row.security = security).await?;
+    let entry = context.entry("database.security").database(&name);
+    context.services.catalogue.change(&name, entry, move |row| row.security = security).await?;
     Ok(Answer::ok(200))
 }
 
@@ -133,7 +136,9 @@ pub(super) async fn write_limit(context: &mut Context, purged: bool) -> Handled 
     let limit = std::str::from_utf8(&body).ok().and_then(|text| text.trim().parse::<u32>().ok());
     let limit = limit.filter(|limit| *limit > 0);
     let limit = limit.ok_or_else(|| Error::bad_request("The limit must be a positive whole number"))?;
-    let change = context.services.catalogue.change(&name, move |row| match purged {
+    let which = if purged { "purged_infos_limit" } else { "revs_limit" };
+    let entry = context.entry("database.limit").database(&name).detail(which, limit);
+    let change = context.services.catalogue.change(&name, entry, move |row| match purged {
         true => row.purged_infos_limit = limit,
         false => row.revs_limit = limit,
     });
@@ -161,10 +166,12 @@ pub(super) async fn purge(context: &mut Context) -> Handled {
     }
     let database = context.database()?;
     let remembered = u64::from(database.row.purged_infos_limit);
+    let entry = context.entry("database.purge").database(&database.name);
     let purged = context.services.store.write(move |batch| -> Result<_, DocumentError> {
         let mut writing = Writing::begin(batch, &database)?;
         let purged = maintenance::purge(&mut writing, &asked, remembered)?;
         writing.end()?;
+        audit::append(batch, &entry.detail("documents", purged.len()))?;
         Ok(purged)
     });
     let purged = purged.await?;

@@ -28,7 +28,14 @@ pub(super) fn read(context: &Context) -> Handled {
     }
     let snapshot = context.services.store.snapshot();
     let owner = local::owner(&context.caller);
-    let text = local::read(&snapshot, &*context.database()?, owner, &id_of(context), query.flag("revs"))?;
+    let (database, id) = (context.database()?, id_of(context));
+    let text = match local::read(&snapshot, &database, owner, &id, query.flag("revs")) {
+        Err(DocumentError::Refused(missing)) => {
+            context.services.restarts.note_missing(&database, owner, &id);
+            return Err(missing.into());
+        }
+        read => read?,
+    };
     let tag = hex(&blake3::hash(&text).as_bytes()[..16]);
     if matches_tag(context.request.header("if-none-match"), &tag) {
         return Ok(Answer::not_modified(&tag));
@@ -59,6 +66,7 @@ pub(super) async fn write(context: &mut Context) -> Handled {
 pub(super) async fn store(context: &Context, id: String, sent: Option<String>, text: String) -> Handled {
     let database = context.database()?;
     let owner = local::owner(&context.caller);
+    context.services.restarts.permit(&context.services.store.snapshot(), &database, owner, &id, &text)?;
     let name = id.clone();
     let (pass, now) = (context.caller.pass.clone(), context.services.clock.now());
     let written = context.services.store.write(move |batch| -> Result<u64, DocumentError> {

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod attachment;
+mod audit;
 mod bulk_get;
 mod database;
 mod devices;
@@ -13,6 +14,7 @@ mod manifests;
 mod node;
 mod pull;
 mod push;
+mod restore;
 mod server;
 mod session;
 mod stewards;
@@ -43,6 +45,10 @@ pub(crate) async fn call(endpoint: Endpoint, context: &mut Context) -> Handled {
         Endpoint::Membership => Ok(server::membership()),
         Endpoint::ClusterSetup => Ok(Answer::json(200, &b"{\"state\":\"single_node_enabled\"}"[..])),
         Endpoint::Backup => node::backup(context).await,
+        Endpoint::ConfirmRestore => restore::confirm(context).await,
+        Endpoint::LostReceipts => restore::lost_receipts(context),
+        Endpoint::ReadAudit => audit::read(context).await,
+        Endpoint::VerifyAudit => audit::verify(context).await,
         Endpoint::SessionInfo => session::info(context),
         Endpoint::LogIn => session::log_in(context).await,
         Endpoint::LogOut => session::log_out(context).await,

@@ -5,6 +5,8 @@ use settle_protocol::Error;
 
 use super::Handled;
 use super::server::{NODE, check_node};
+use crate::accounts::ledger;
+use crate::audit;
 use crate::documents::tables::Counters;
 use crate::http::pipeline::Context;
 use crate::http::response::Answer;
@@ -81,6 +83,10 @@ pub(super) fn metrics(context: &Context) -> Answer {
         })
         .collect();
     gauge("escrow_documents", "Refused revisions that wait for a decision.", &escrowed);
+    let behind = ledger::length(&snapshot).unwrap_or_default().saturating_sub(services.ledger.written());
+    gauge("ledger_behind_lines", "Lines of the revocation ledger that its file lacks.", &plain(behind));
+    let unconfirmed = u64::from(services.ledger.unconfirmed().is_some());
+    gauge("restore_unconfirmed", "1 while scoped databases wait for an operator after a restore.", &plain(unconfirmed));
     let mut answer = Answer::json(200, text);
     answer = answer.content_type("text/plain; version=0.0.4");
     answer
@@ -126,7 +132,7 @@ pub(super) async fn write_config(context: &mut Context) -> Handled {
         let body: Value = serde_json::from_slice(&body).map_err(|_| Error::invalid_json())?;
         Some(body.as_str().ok_or_else(|| Error::bad_request("a JSON string expected"))?.to_owned())
     };
-    context.services.change_setting(&section, &key, value).await?;
+    context.services.change_setting(&section, &key, value, context.by()).await?;
     Ok(Answer::json(200, Value::String(old.unwrap_or_default()).to_string()))
 }
 
@@ -139,5 +145,7 @@ pub(super) async fn backup(context: &mut Context) -> Handled {
     let target = path.clone();
     let made = tokio::task::spawn_blocking(move || store.backup(&target));
     made.await.map_err(|_| StorageError::Panicked)??;
+    let entry = context.entry("store.backup").detail("path", path.display().to_string());
+    context.services.store.write(move |batch| audit::append(batch, &entry)).await?;
     Ok(Answer::json(201, json!({"ok": true, "path": path}).to_string()))
 }

@@ -32,8 +32,15 @@ pub(super) fn welcome(context: &Context) -> Answer {
 
 /// `GET /_up`: ready only when writes are durable.
 pub(super) fn up(context: &Context) -> Answer {
+    let ledger = &context.services.ledger;
     match context.services.store.is_healthy() {
-        true => Answer::json(200, &b"{\"status\":\"ok\",\"seeds\":{}}"[..]),
+        true => match (ledger.unconfirmed(), ledger.problem()) {
+            (None, None) => Answer::json(200, &b"{\"status\":\"ok\",\"seeds\":{}}"[..]),
+            (why, _) => {
+                let word = if why.is_some() { "unconfirmed" } else { "behind" };
+                Answer::json(200, json!({"status": "ok", "seeds": {}, "ledger": word}).to_string())
+            }
+        },
         false => Answer::json(503, &b"{\"status\":\"writes_are_not_durable\"}"[..]).header("retry-after", "5"),
     }
 }
