@@ -107,6 +107,15 @@ pub enum Line {
         /// The fingerprint of the session, 64 hex digits.
         session: String,
     },
+    /// A grant was ended before its time.
+    GrantEnded {
+        /// Who held it.
+        to: String,
+        /// Which, 32 hex digits.
+        grant: String,
+        /// Seconds since 1970.
+        at: u64,
+    },
     /// A receipt was given.
     Receipt {
         /// Which, 32 hex digits.

@@ -76,6 +76,8 @@ fn apply(batch: &mut Batch<'_>, line: &Line, replayed: &mut Replayed) -> Storage
                 batch.delete(&SESSIONS, &fingerprint);
             }
         }
+        // Grants are of databases: whoever calls this ends them.
+        Line::GrantEnded { at, .. } => replayed.latest = replayed.latest.max(*at),
         Line::Mark { at, .. } | Line::Receipt { at, .. } | Line::Begun { at, .. } | Line::Incarnation { at, .. } => {
             replayed.latest = replayed.latest.max(*at);
         }

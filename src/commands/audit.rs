@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -76,7 +76,7 @@ pub fn run(arguments: AuditArguments) -> anyhow::Result<()> {
     }
 }
 
-fn open(data: &PathBuf) -> anyhow::Result<Store> {
+fn open(data: &Path) -> anyhow::Result<Store> {
     ensure!(data.join("db").exists(), "there are no data in {}", data.display());
     Store::open(data, Memory::default(), random::<16>)
         .context("is the server running? then use --url http://name:password@host:port")
@@ -128,6 +128,7 @@ fn tail(arguments: &TailArguments) -> anyhow::Result<()> {
     };
     let head = request(url, "GET", "/_audit?limit=1", "")?["head"]["number"].as_u64().unwrap_or_default();
     let mut since = head.saturating_sub(arguments.lines);
+    let timer = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     loop {
         let page = request(url, "GET", &format!("/_audit?limit=1000&since={since}"), "")?;
         for entry in page["entries"].as_array().into_iter().flatten() {
@@ -140,11 +141,11 @@ fn tail(arguments: &TailArguments) -> anyhow::Result<()> {
         if !arguments.follow {
             return Ok(());
         }
-        std::thread::sleep(Duration::from_secs(1));
+        timer.block_on(tokio::time::sleep(Duration::from_secs(1)));
     }
 }
 
-fn tail_of_folder(data: &PathBuf, arguments: &TailArguments) -> anyhow::Result<()> {
+fn tail_of_folder(data: &Path, arguments: &TailArguments) -> anyhow::Result<()> {
     let store = open(data)?;
     let snapshot = store.snapshot();
     let from = audit::head(&snapshot)?.number.saturating_sub(arguments.lines) + 1;

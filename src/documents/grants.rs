@@ -18,6 +18,7 @@ use super::scopes::{STEWARD, note_grants, scope_at};
 use super::tables::{DATABASES, DatabaseId, DocumentKey};
 use crate::access::placement::{Anchor, of_contact};
 use crate::access::scope::{Granted, Reach};
+use crate::accounts::ledger::{self, Line};
 use crate::accounts::tables::ACCOUNTS;
 use crate::audit::{self, Entry};
 use crate::storage::{Batch, Family, Key, Range, Read, StorageResult, Table, Value};
@@ -253,6 +254,7 @@ pub fn revoke(
 fn end(batch: &mut Batch<'_>, grant: &Grant, by: &str, reason: Option<&str>, now: u64) -> StorageResult<()> {
     let ended = Grant { revoked_at: now, revoked_by: by.to_owned(), ..grant.clone() };
     batch.put(&GRANTS, &GrantKey { to: grant.to.clone(), id: grant.id.clone() }, &ended);
+    ledger::append(batch, &Line::GrantEnded { to: grant.to.clone(), grant: grant.id.clone(), at: now })?;
     audit_entry(batch, grant, "grant.revoke", by, reason, now)
 }
 
@@ -293,6 +295,18 @@ fn settle_account(batch: &mut Batch<'_>, account: &str, now: u64) -> StorageResu
         if let Some(row) = batch.get(&DATABASES, &database)? {
             note_grants(batch, row.id, account, granted)?;
         }
+    }
+    Ok(())
+}
+
+/// Ends a grant in restored data, as the ledger tells; [`settle_all`] comes afterwards.
+///
+/// # Errors
+/// When the store fails.
+pub(super) fn end_again(batch: &mut Batch<'_>, to: &str, id: &str, at: u64) -> StorageResult<()> {
+    let key = GrantKey { to: to.to_owned(), id: id.to_owned() };
+    if let Some(grant) = batch.get(&GRANTS, &key)?.filter(|grant| grant.revoked_at == 0) {
+        batch.put(&GRANTS, &key, &Grant { revoked_at: at, ..grant });
     }
     Ok(())
 }

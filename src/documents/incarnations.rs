@@ -10,6 +10,7 @@ use settle_protocol::sequence::{Position, Since};
 
 use super::databases::{Catalogue, Database};
 use super::error::DocumentResult;
+use super::grants;
 use super::tables::{DatabaseId, LOCAL, LocalRow};
 use super::users::{USERS, withdraw_password};
 use super::write::Writing;
@@ -116,7 +117,14 @@ fn catch_up(batch: &mut Batch<'_>, beginning: &Beginning, was: &[u8; 16]) -> Sto
     for (number, text) in (last + 1..).zip(own) {
         ledger::put(batch, number, text);
     }
-    let replayed = replay(batch, &parsed.map_err(|_| CORRUPT)?)?;
+    let parsed = parsed.map_err(|_| CORRUPT)?;
+    let replayed = replay(batch, &parsed)?;
+    for line in &parsed {
+        if let Line::GrantEnded { to, grant, at } = line {
+            grants::end_again(batch, to, grant, *at)?;
+        }
+    }
+    grants::settle_all(batch, *now)?;
     let (id, was, cause) = (hex(id), hex(was), cause.clone());
     ledger::append(batch, &Line::Incarnation { id, was, after: *common, at: *now, cause })?;
     Ok(replayed)

@@ -294,8 +294,8 @@ fn after_restore(
 /// Whether a request may have taken a right away.
 fn withdraws(context: &Context) -> bool {
     let writes = !matches!(context.request.method.as_str(), "GET" | "HEAD");
-    writes
-        && (context.need == Need::Accounts || context.database.as_ref().is_some_and(|database| database.name == USERS))
+    let users = context.database.as_ref().is_some_and(|database| database.name == USERS);
+    writes && (users || matches!(context.need, Need::Account | Need::Accounts))
 }
 
 /// A withdrawal is answered when the ledger beside the data has it, too. If that takes too long, it holds all the same, and the

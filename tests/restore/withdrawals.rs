@@ -138,3 +138,35 @@ fn only_operators_confirm_and_only_what_waits() {
     assert_eq!(drill.server.client_as("ann", &password("ann")).post(path, &json!({})).status, 401);
     assert_eq!(drill.server.admin().post(path, &json!({})).expect(200).json()["changed"], json!(false));
 }
+
+#[test]
+fn a_grant_that_was_revoked_after_the_backup_gives_nothing_again() {
+    let mut drill = Drill::start();
+    let admin = drill.server.admin();
+    for id in ["mine", "yours"] {
+        let area = json!({"type": "health_center", "parent": {"_id": "place"}});
+        admin.put(&format!("/{AREA}/{id}"), &area).expect(201);
+    }
+    let id = "org.couchdb.user:ann";
+    let user = json!({"_id": id, "name": "ann", "type": "user", "roles": ["chw"], "password": password("ann"),
+        "facility_id": "mine", "contact_id": "person-ann"});
+    admin.put(&format!("/_users/{id}"), &user).expect(201);
+    let phone = drill.log_in("ann", Some("phone-of-ann"));
+    let sees = |drill: &Drill| {
+        let path = format!("/{AREA}/yours");
+        phone.send(&drill.server.anonymous(), "GET", &path, None).status
+    };
+    let until = drill.audit("login")[0]["time"].as_u64().expect("a time") + 86_400;
+    let grant = json!({"to": "ann", "database": AREA, "place": "yours", "until": until, "reason": "holidays"});
+    let made = admin.post("/_grants", &grant);
+    assert!(made.status == 200 || made.status == 201, "{}", made.text());
+    let made = made.json();
+    assert_eq!(sees(&drill), 200);
+    let backup = drill.backup();
+    let number = made["id"].as_str().unwrap_or_else(|| panic!("{made}"));
+    admin.post(&format!("/_grants/{number}/revoke"), &json!({})).expect(200);
+    assert_eq!(sees(&drill), 404);
+    drill.restore(&backup);
+    drill.server.restart();
+    assert_eq!(sees(&drill), 404);
+}
