@@ -24,8 +24,9 @@ export class Manifest {
   /** Sends the manifest, and what the server lacks of it; answers the receipt. `onPart` hears how many revisions arrived. */
   async finish(onPart) {
     for (let tries = 0; ; tries += 1) {
-      const name = await this.#parts(onPart);
-      const { receipt, missing } = await this.#send({ manifest: name, revs: {}, final: true });
+      const { name, received: total } = await this.#parts(onPart);
+      // The total: what the server forgot of the manifest must not be taken for a device without work.
+      const { receipt, missing } = await this.#send({ manifest: name, revs: {}, final: true, total });
       if (receipt) {
         await this.forget();
         return receipt;
@@ -49,16 +50,18 @@ export class Manifest {
     await this.#notes.change('settle', (note) => delete note.manifest);
   }
 
-  /** Sends what is not in the manifest yet; answers its name. */
+  /** Sends what is not in the manifest yet; answers its name and how much the server has of it. */
   async #parts(onPart) {
-    const { name, seq } = await this.#progress();
+    const { name, seq, received: before } = await this.#progress();
+    let total = before;
     for await (const { rows, last } of leaves(this.#database, seq)) {
       const { received, missing } = await this.#send({ manifest: name, revs: revisionsOf(rows), final: false });
       await this.#push.send(missing ?? {});
       await this.#keep({ name, seq: last, received });
+      total = received;
       onPart(received);
     }
-    return name;
+    return { name, received: total };
   }
 
   /** Where to go on: the noted place if the server still knows as much of the manifest, else the beginning of a new one. */

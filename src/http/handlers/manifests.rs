@@ -60,7 +60,7 @@ pub(super) async fn receive(context: &mut Context) -> Handled {
     context.request.require_json()?;
     let holder = holder_of(context)?;
     let limit = MAX_PART_BYTES.min(context.settings.max_request_bytes);
-    let body = context.request.read_body(limit, &context.memory).await.map_err(|error| match error.kind() {
+    let body = context.read_body(limit).await.map_err(|error| match error.kind() {
         ErrorKind::TooLarge => {
             let reason = format!("A part of a manifest has at most {limit} bytes: send it in several parts.");
             Error::new(ErrorKind::TooLarge, reason)
