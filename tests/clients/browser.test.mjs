@@ -139,3 +139,33 @@ test('lost documents are purged, never deleted, and come back', async (t) => {
   });
   assert.deepEqual(again, { held, unsent: 0 });
 });
+
+test('a wipe order leaves nothing in the browser', async (t) => {
+  const { account, office, url, open } = await scene(t);
+  const browser = await open('/script');
+  const device = await browser.run(async (at, who) => {
+    window.device = new PouchDB('medic', { adapter: 'indexeddb' });
+    window.others = new PouchDB('medic-settings', { adapter: 'idb' });
+    window.link = settle(device, { url: at, also: [others] });
+    await link.logIn(who);
+    await Promise.all([device.put({ _id: 'visit-1' }), others.put({ _id: 'pin' })]);
+    return link.standing.device;
+  }, url, account.credentials);
+  await ask('POST', `/_devices/${device}/retire`);
+  const proved = await browser.run(async () => {
+    const { receipt, signature, standing } = await link.sync();
+    return { documents: receipt.documents, signature, standing: standing.standing };
+  });
+  assert.deepEqual(proved, { documents: 1, signature: 'valid', standing: 'drained' });
+  assert.equal((await office.info()).doc_count, 1);
+  await ask('POST', `/_devices/${device}/wipe`, { json: { reason: 'new phone' } });
+  const left = await browser.run(async () => {
+    const wiped = new Promise((resolve) => link.on('wiped', resolve));
+    await link.sync();
+    return { wiped: await wiped, databases: (await indexedDB.databases()).map(({ name }) => name) };
+  });
+  assert.deepEqual(left.wiped.erased, ['medic', 'medic-settings']);
+  assert.deepEqual(left.databases, []);
+  const [{ wipe }] = await account.devices();
+  assert.equal(wipe.state, 'reported');
+});

@@ -15,10 +15,9 @@ import { ask, idsIn } from './scoped.mjs';
 const DEVICE = { name: "Ann's phone", app: 'visits 4.2' };
 
 /** A database, an account, a phone, and a link that is logged in. */
-async function scene(t, { options = {}, database, account } = {}) {
+async function scene(t, { options = {}, database, account, device = phone(t) } = {}) {
   database ??= await freshDatabase(t);
   account ??= await Account.open(t, database);
-  const device = phone(t);
   const watch = new Watch();
   const open = (more = {}) => {
     const link = settle(device, { url: `${ORIGIN}/${database}`, device: DEVICE, fetch: watch.fetch, ...options, ...more });
@@ -202,8 +201,21 @@ test('a manifest that the server forgot begins again', async (t) => {
   };
   await assert.rejects(link.finish());
   watch.before = async () => {};
-  await device.get('_local/settle').then((note) => device.put({ ...note, manifest: { ...note.manifest, name: 'nobody-knows-this' } }));
-  assert.equal((await link.finish()).receipt.revisions, 1200);
+  const open = async (edit) => {
+    const note = await device.get('_local/settle');
+    await device.put({ ...note, manifest: { ...note.manifest, ...edit } });
+  };
+  await open({ name: 'nobody-knows-this' });
+  assert.equal((await link.finish()).receipt.revisions, 1200, 'the server does not know the manifest');
+
+  watch.clear();
+  watch.before = async ({ path }) => {
+    if (path.endsWith('/_manifest') && watch.count('POST', /_manifest$/) === 2) throw new TypeError('swiped away');
+  };
+  await assert.rejects(link.finish());
+  watch.before = async () => {};
+  await open({ received: 7 });
+  assert.equal((await link.finish()).receipt.revisions, 1200, 'the server counts other revisions than the device');
 });
 
 test('a changed password: the work goes, nothing comes, and the new password opens again', async (t) => {
@@ -254,6 +266,27 @@ for (const where of ['_bulk_docs', '_bulk_get', '_changes']) {
   });
 }
 
+test('with two databases the last step is done once in each', async (t) => {
+  const one = await scene(t);
+  const database = await freshDatabase(t);
+  await ask('PUT', `/${database}/_security`, { json: { members: { roles: ['chw'] }, admins: { roles: ['_admin'] } } });
+  const id = await one.link.device();
+  const two = await scene(t, { database, account: one.account, options: { device: { ...DEVICE, id } } });
+  await Promise.all([one.device.bulkDocs(visits(0, 3)), two.device.bulkDocs(visits(0, 4))]);
+  await Promise.all([one.link.sync(), two.link.sync()]);
+  assert.equal(one.link.standing.device, two.link.standing.device);
+  await ask('POST', `/_devices/${one.link.standing.device}/retire`);
+  const first = await one.link.sync();
+  assert.deepEqual([first.receipt.documents, first.standing.standing], [3, 'draining']);
+  one.watch.clear();
+  assert.equal((await one.link.sync()).receipt, null);
+  assert.equal(one.watch.count('POST', /_manifest/), 0, 'not again and again');
+  await one.device.put({ _id: 'late' });
+  assert.equal((await one.link.sync()).receipt.documents, 4, 'but for what is new');
+  const second = await two.link.sync();
+  assert.deepEqual([second.receipt.documents, second.standing.standing], [4, 'drained']);
+});
+
 test('a retired device proves that it is empty, and a lost answer does not lose the receipt', async (t) => {
   const { account, device, link, office, watch } = await scene(t);
   await device.bulkDocs(visits(0, 10));
@@ -272,7 +305,38 @@ test('a retired device proves that it is empty, and a lost answer does not lose 
   watch.clear();
   assert.equal((await link.sync()).pushed, 0);
   assert.ok(watch.requests.length <= 2, `${watch.requests.length} requests`);
-  await assert.rejects(link.logIn(account.credentials), { status: 401 });
+});
+
+test('a wipe order erases everything, and the report is sent until it arrives', async (t) => {
+  const [device, others] = ['visits', 'settings'].map((name) => new PouchDB(freshName(name), { adapter: 'memory' }));
+  const erase = () => ['photos on the card'];
+  const { account, link, watch } = await scene(t, { device, options: { also: [others], erase } });
+  await Promise.all([device.bulkDocs(visits(0, 10)), others.put({ _id: 'pin' })]);
+  const order = `/_devices/${link.standing.device}/wipe`;
+  await ask('POST', `/_devices/${link.standing.device}/retire`, { json: { reason: 'new phone' } });
+  assert.equal((await request('POST', order, { json: { reason: 'new phone' } })).status, 409, 'not before the last step');
+  assert.equal((await link.sync()).signature, 'valid');
+  assert.equal((await device.info()).doc_count, 10, 'nothing is erased without an order');
+  await ask('POST', order, { json: { reason: 'new phone' } });
+
+  const wiped = [];
+  link.on('wiped', ({ erased }) => wiped.push(erased));
+  const names = [device.name, others.name, 'photos on the card'];
+  watch.after = async ({ path }) => {
+    if (path.endsWith('wipe_reported')) throw new TypeError('no network');
+  };
+  await assert.rejects(link.sync(), { status: 0 });
+  await assert.rejects(device.info(), /destroyed/);
+  await assert.rejects(others.info(), /destroyed/);
+  assert.deepEqual(wiped, [], 'not yet reported');
+  watch.after = async () => {};
+  await link.sync();
+  assert.deepEqual(wiped, [names]);
+  watch.clear();
+  await assert.rejects(link.sync(), { error: 'erased' });
+  assert.equal(watch.requests.length, 0, 'an erased device does not call again');
+  const [{ wipe, alarm }] = await account.devices();
+  assert.deepEqual([wipe.state, wipe.erased, alarm], ['reported', names, null]);
 });
 
 test('lost documents go, are never deleted, and come back', async (t) => {
