@@ -98,6 +98,13 @@ class Scene {
     await assertDraining(this);
   }
 
+  /** Whether nothing is asked for a second. */
+  async isIdle() {
+    const before = this.watch.requests.length;
+    await pause(1000);
+    return this.watch.requests.length === before;
+  }
+
   /** Counts requests for a while. */
   async assertQuiet() {
     this.watch.clear();
@@ -121,8 +128,9 @@ async function assertDraining({ watch, account }) {
 }
 
 /** A live sync, and how it failed if it did. */
-function liveSync({ device, far }, retry) {
+function liveSync({ t, device, far }, retry) {
   const sync = device.sync(far, { live: true, retry, batch_size: BATCH });
+  t.after(() => sync.cancel());
   const state = { sync, error: null };
   sync.on('error', (error) => {
     state.error = error;
@@ -147,7 +155,7 @@ async function inLiveSync(t, { login, retry, where }) {
   const withdrawn = scene.withdrawAt(where);
   let state = liveSync(scene, retry);
   await withdrawn;
-  await pause(500);
+  await eventually('the live sync has failed or waits', async () => state.error || (await scene.isIdle()));
   if (state.error) {
     t.diagnostic(`the live sync ended with ${state.error.name}`);
     assert.equal(state.error.name, 'forbidden');
@@ -162,7 +170,7 @@ async function inWaitingLiveSync(t, { login, retry }) {
   const state = liveSync(scene, retry);
   const full = async (database) => (await idsIn(database)).length === 2 * DOCUMENTS;
   await eventually('both sides are equal', async () => (await full(scene.device)) && full(scene.office));
-  await pause(500);
+  await eventually('the live sync waits', () => scene.isIdle());
   await scene.withdraw();
   await scene.assertGoesOn(state);
 }
