@@ -67,7 +67,8 @@ export class Manifest {
       const { received, missing } = await this.#send({ manifest: name, revs: revisionsOf(rows), final: false });
       const counted = rows.reduce((sum, { revs }) => sum + revs.length, progress.received);
       if (received !== counted) {
-        throw new SettleError(`the server knows ${received} revisions of the manifest, not ${counted}`, { status: 409, error: 'conflict' });
+        const problem = `the server knows ${received} revisions of the manifest, not ${counted}`;
+        throw new SettleError(problem, { status: 409, error: 'conflict' });
       }
       await this.#push.send(missing);
       progress = await this.#keep({ name, seq: last, received });
