@@ -168,4 +168,13 @@ test('a wipe order leaves nothing in the browser', async (t) => {
   assert.deepEqual(left.databases, []);
   const [{ wipe }] = await account.devices();
   assert.equal(wipe.state, 'reported');
+
+  // The next person in this browser is another device, and no alarm.
+  await browser.run(async (at, who) => {
+    const link = settle(new PouchDB('medic', { adapter: 'indexeddb' }), { url: at });
+    await link.logIn(who);
+    await link.sync();
+  }, url, account.credentials);
+  const alarms = (await account.devices()).map(({ alarm }) => alarm);
+  assert.deepEqual(alarms, [null, null]);
 });
