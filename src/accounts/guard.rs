@@ -23,11 +23,12 @@ impl Guard {
         Self { store: store.clone(), pass, changes }
     }
 
-    /// Waits until something about the account's credentials changed.
+    /// Waits until something about the account's credentials changed. The next look then decides anew.
     pub async fn changed(&mut self) {
         if self.changes.changed().await.is_err() {
             std::future::pending::<()>().await; // nothing more is ever told
         }
+        self.changes.mark_changed(); // waiting has marked it as seen, and nobody has looked yet
     }
 
     /// What the credentials are worth now (seconds since 1970).

@@ -109,7 +109,7 @@ export class Browser {
   }
 }
 
-/** Serves a page on loopback: `files` maps paths to text or to the URL of a file, `folders` prefixes to folders; answers its origin. */
+/** Serves a page on loopback; answers its origin. `files` maps paths to text or to the URL of a file, `folders` prefixes to folders. */
 export async function serve(t, files, folders = {}) {
   const find = async (asked) => {
     if (asked in files) return typeof files[asked] === 'string' ? files[asked] : readFile(files[asked]);

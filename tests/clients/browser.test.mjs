@@ -7,7 +7,7 @@ import { test } from 'node:test';
 import { bundle } from '../../clients/pouchdb/bundle.mjs';
 import { Browser, profile, serve } from './browser.mjs';
 import { Account, ORIGIN, scopedDatabase } from './handover.mjs';
-import { ask } from './scoped.mjs';
+import { ask, idsIn } from './scoped.mjs';
 import { eventually, freshDatabase, remote } from './support.mjs';
 
 const DIST = new URL('node_modules/pouchdb/dist/', import.meta.url);
@@ -44,7 +44,8 @@ async function allowOrigin(t, origin) {
 for (const [path, adapter] of [['/module', 'indexeddb'], ['/script', 'idb']]) {
   test(`last sync and receipt: loaded as a ${path.slice(1)}, adapter ${adapter}`, async (t) => {
     const { account, database, office, url, open } = await scene(t);
-    await office.bulkDocs([{ _id: 'task-1', _attachments: { 'a.txt': { content_type: 'text/plain', data: Buffer.from('hej') } } }, { _id: 'task-2' }]);
+    const file = { content_type: 'text/plain', data: Buffer.from('hej') };
+    await office.bulkDocs([{ _id: 'task-1', _attachments: { 'a.txt': file } }, { _id: 'task-2' }]);
     const browser = await open(path);
     const done = await browser.run(async (at, who, kind) => {
       const device = new PouchDB('medic', { adapter: kind });
@@ -130,12 +131,50 @@ test('lost documents are purged, never deleted, and come back', async (t) => {
     return { dropped, kept, pushed, traces: results.map(({ id }) => id).sort() };
   });
   assert.deepEqual(after, { dropped: 3, kept: ['h2', 'river'], pushed: 0, traces: ['h2', 'river'] });
-  assert.deepEqual((await office.allDocs({ keys: ['h1', 'p1', 'visit1'] })).rows.map(({ error, value }) => error ?? value.deleted ?? 'there'),
-    ['there', 'there', 'there']);
+  assert.deepEqual(await idsIn(office), ['h1', 'h2', 'market', 'p1', 'river', 'visit1'], 'nothing was deleted');
   await move('h1', 'river');
   const again = await browser.run(async () => {
     await link.sync();
     return { held: await ids(), unsent: (await link.unsent()).documents };
   });
   assert.deepEqual(again, { held, unsent: 0 });
+});
+
+test('a wipe order leaves nothing in the browser', async (t) => {
+  const { account, office, url, open } = await scene(t);
+  const browser = await open('/script');
+  const device = await browser.run(async (at, who) => {
+    window.device = new PouchDB('medic', { adapter: 'indexeddb' });
+    window.others = new PouchDB('medic-settings', { adapter: 'idb' });
+    window.link = settle(device, { url: at, also: [others] });
+    await link.logIn(who);
+    await Promise.all([device.put({ _id: 'visit-1' }), others.put({ _id: 'pin' })]);
+    return link.standing.device;
+  }, url, account.credentials);
+  await ask('POST', `/_devices/${device}/retire`);
+  const proved = await browser.run(async () => {
+    const { receipt, signature, standing } = await link.sync();
+    return { documents: receipt.documents, signature, standing: standing.standing };
+  });
+  assert.deepEqual(proved, { documents: 1, signature: 'valid', standing: 'drained' });
+  assert.equal((await office.info()).doc_count, 1);
+  await ask('POST', `/_devices/${device}/wipe`, { json: { reason: 'new phone' } });
+  const left = await browser.run(async () => {
+    const wiped = new Promise((resolve) => link.on('wiped', resolve));
+    await link.sync();
+    return { wiped: await wiped, databases: (await indexedDB.databases()).map(({ name }) => name) };
+  });
+  assert.deepEqual(left.wiped.erased, ['medic', 'medic-settings']);
+  assert.deepEqual(left.databases, []);
+  const [{ wipe }] = await account.devices();
+  assert.equal(wipe.state, 'reported');
+
+  // The next person in this browser is another device, and no alarm.
+  await browser.run(async (at, who) => {
+    const link = settle(new PouchDB('medic', { adapter: 'indexeddb' }), { url: at });
+    await link.logIn(who);
+    await link.sync();
+  }, url, account.credentials);
+  const alarms = (await account.devices()).map(({ alarm }) => alarm);
+  assert.deepEqual(alarms, [null, null]);
 });

@@ -16,7 +16,7 @@ import { eventually, freshDatabase, pause, phone, remote, stopped } from './supp
 const DOCUMENTS = 90;
 const BATCH = 30;
 /** For how long requests are counted after the end, in milliseconds, and how many a second are too many. */
-const WATCHED_MS = 4000;
+const WATCHED_MS = 3000;
 const TOO_MANY = 2;
 
 const LOGINS = {
@@ -29,8 +29,8 @@ const MOMENTS = {
   push: ['_revs_diff', '_bulk_docs', '_local/'],
   pull: ['_changes', '_bulk_get', '_local/'],
   sync: ['_bulk_docs', '_bulk_get'],
-  live: ['_bulk_docs', '_bulk_get'],
 };
+const LIVE_MOMENTS = ['_bulk_docs', '_bulk_get'];
 
 /** A phone in use: both sides hold documents, and its account can be withdrawn at any request. */
 class Scene {
@@ -81,8 +81,28 @@ class Scene {
     assert.equal(there.length, (await idsIn(this.device)).filter((id) => id.startsWith('visit')).length, 'all is pushed');
   }
 
-  async assertNothingCame() {
+  /** A live sync pushes what is written now, pulls nothing, and is quiet. */
+  async assertGoesOn(state) {
+    await this.device.bulkDocs(documents('visit-late', 10));
+    const arrived = async () => (await idsIn(this.office)).filter((id) => id.startsWith('visit')).length === DOCUMENTS + 10;
+    await eventually('what was written later is pushed', arrived);
+    await this.assertQuiet();
+    assert.equal(state.error, null, 'the sync goes on');
+    await stopped(state.sync);
+    await this.assertEnd();
+  }
+
+  async assertEnd() {
+    await this.assertAllPushed();
     assert.deepEqual((await idsIn(this.device)).filter((id) => id.startsWith('secret')), [], 'nothing more comes');
+    await assertDraining(this);
+  }
+
+  /** Whether nothing is asked for a second. */
+  async isIdle() {
+    const before = this.watch.requests.length;
+    await pause(1000);
+    return this.watch.requests.length === before;
   }
 
   /** Counts requests for a while. */
@@ -100,89 +120,77 @@ function documents(kind, count) {
 }
 
 /** PouchDB gives no standing; the server does. */
-async function assertDraining({ watch, account }, login) {
-  if (login === 'cookie') {
-    const standing = await (await watch.fetch(`${ORIGIN}/_device`)).json();
-    assert.deepEqual([standing.standing, standing.cause], ['draining', 'password_changed']);
-  }
+async function assertDraining({ watch, account }) {
+  const said = await (await watch.fetch(`${ORIGIN}/_device`)).json();
+  assert.deepEqual([said.standing, said.cause, said.next], ['draining', 'password_changed', 'push']);
   const known = await account.devices();
   assert.ok(known.length > 0 && known.every(({ standing }) => standing === 'draining'), JSON.stringify(known));
 }
 
-for (const login of Object.keys(LOGINS)) {
-  for (const retry of [true, false]) {
-    describe(`a password changed: ${login}, retry ${retry}`, { concurrency: 4 }, () => {
-      for (const kind of ['push', 'pull', 'sync']) {
-        for (const where of MOMENTS[kind]) {
-          test(`in a ${kind}, at ${where}`, async (t) => {
-            const scene = await Scene.open(t, login);
-            const withdrawn = scene.withdrawAt(where);
-            const [first] = await Promise.all([scene.run(kind, retry), withdrawn]);
-            t.diagnostic(`the first run ended with ${first}`);
-            assert.match(first, kind === 'push' ? /^complete$/ : /^(complete|forbidden)$/);
-            await scene.assertQuiet();
-            assert.equal(await scene.run('sync', retry), 'complete', 'the next sync');
-            await scene.assertAllPushed();
-            await scene.assertNothingCame();
-            await assertDraining(scene, login);
-          });
+/** A live sync, and how it failed if it did. */
+function liveSync({ t, device, far }, retry) {
+  const sync = device.sync(far, { live: true, retry, batch_size: BATCH });
+  t.after(() => sync.cancel());
+  const state = { sync, error: null };
+  sync.on('error', (error) => {
+    state.error = error;
+  });
+  return state;
+}
+
+async function inOneRun(t, { login, retry, kind, where }) {
+  const scene = await Scene.open(t, login);
+  const withdrawn = scene.withdrawAt(where);
+  const [first] = await Promise.all([scene.run(kind, retry), withdrawn]);
+  t.diagnostic(`the first run ended with ${first}`);
+  assert.match(first, kind === 'push' ? /^complete$/ : /^(complete|forbidden)$/);
+  if (kind === 'push') await scene.assertAllPushed();
+  await scene.assertQuiet();
+  assert.equal(await scene.run('sync', retry), 'complete', 'the next sync');
+  await scene.assertEnd();
+}
+
+async function inLiveSync(t, { login, retry, where }) {
+  const scene = await Scene.open(t, login);
+  const withdrawn = scene.withdrawAt(where);
+  let state = liveSync(scene, retry);
+  await withdrawn;
+  await eventually('the live sync has failed or waits', async () => state.error || (await scene.isIdle()));
+  if (state.error) {
+    t.diagnostic(`the live sync ended with ${state.error.name}`);
+    assert.equal(state.error.name, 'forbidden');
+    await scene.assertQuiet();
+    state = liveSync(scene, retry);
+  }
+  await scene.assertGoesOn(state);
+}
+
+async function inWaitingLiveSync(t, { login, retry }) {
+  const scene = await Scene.open(t, login);
+  const state = liveSync(scene, retry);
+  const full = async (database) => (await idsIn(database)).length === 2 * DOCUMENTS;
+  await eventually('both sides are equal', async () => (await full(scene.device)) && full(scene.office));
+  await eventually('the live sync waits', () => scene.isIdle());
+  await scene.withdraw();
+  await scene.assertGoesOn(state);
+}
+
+describe('a password changed', { concurrency: 12 }, () => {
+  for (const login of Object.keys(LOGINS)) {
+    for (const retry of [true, false]) {
+      const title = `${login}, retry ${retry}`;
+      for (const [kind, moments] of Object.entries(MOMENTS)) {
+        for (const where of moments) {
+          test(`${title}: in a ${kind}, at ${where}`, (t) => inOneRun(t, { login, retry, kind, where }));
         }
       }
-
-      for (const where of MOMENTS.live) {
-        test(`in a live sync, at ${where}`, async (t) => {
-          const scene = await Scene.open(t, login);
-          const withdrawn = scene.withdrawAt(where);
-          const begin = () => {
-            const sync = scene.device.sync(scene.far, { live: true, retry, batch_size: BATCH });
-            const state = { sync, error: null };
-            sync.on('error', (error) => {
-              state.error = error;
-            });
-            return state;
-          };
-          let state = begin();
-          await withdrawn;
-          await pause(500);
-          if (state.error) {
-            t.diagnostic(`the live sync ended with ${state.error.name}`);
-            assert.equal(state.error.name, 'forbidden');
-            await scene.assertQuiet();
-            state = begin();
-          }
-          await scene.device.bulkDocs(documents('visit-late', 10));
-          await eventually('what was written later is pushed', async () => (await idsIn(scene.office)).length === 2 * DOCUMENTS + 15);
-          await scene.assertQuiet();
-          assert.equal(state.error, null);
-          await stopped(state.sync);
-          await scene.assertAllPushed();
-          await scene.assertNothingCame();
-          await assertDraining(scene, login);
-        });
+      for (const where of LIVE_MOMENTS) {
+        test(`${title}: in a live sync, at ${where}`, (t) => inLiveSync(t, { login, retry, where }));
       }
-
-      test('in a live sync that waits for news', async (t) => {
-        const scene = await Scene.open(t, login);
-        const sync = scene.device.sync(scene.far, { live: true, retry, batch_size: BATCH });
-        let failed = null;
-        sync.on('error', (error) => {
-          failed = error;
-        });
-        await eventually('both sides are equal', async () => (await idsIn(scene.device)).length === 2 * DOCUMENTS
-          && (await idsIn(scene.office)).length === 2 * DOCUMENTS);
-        await scene.withdraw();
-        await scene.device.bulkDocs(documents('visit-late', 10));
-        await eventually('what was written later is pushed', async () => (await idsIn(scene.office)).length === 2 * DOCUMENTS + 15);
-        await scene.assertQuiet();
-        assert.equal(failed, null, 'the sync goes on');
-        await stopped(sync);
-        await scene.assertAllPushed();
-        await scene.assertNothingCame();
-        await assertDraining(scene, login);
-      });
-    });
+      test(`${title}: in a live sync that waits for news`, (t) => inWaitingLiveSync(t, { login, retry }));
+    }
   }
-}
+});
 
 test('the new password takes over where the old one ended', async (t) => {
   const scene = await Scene.open(t, 'cookie');

@@ -2,6 +2,7 @@
 // things (tell, push, pull, prove, erase); each of them lives in a file of its own. No request is ever repeated here: whoever
 // calls `sync` decides when to try again, or lets `start` do it.
 
+import { leaves } from './leaves.js';
 import { canPurge, copyKept, purgeLost } from './lost.js';
 import { Manifest } from './manifest.js';
 import { Notes, randomName } from './notes.js';
@@ -40,7 +41,9 @@ class Link {
   #queue = Promise.resolve();
   #listeners = new Map();
   #standing = null;
+  #proven = null;
   #erased = null;
+  #reported = false;
   #closed = null;
 
   constructor(database, options) {
@@ -171,7 +174,11 @@ class Link {
 
   /** One thing at a time, each after the one before, whether that went well or not. */
   #alone(work) {
-    const turn = this.#queue.then(async () => work(await this.#ready));
+    const turn = this.#queue.then(async () => {
+      // After its report the device must not call again: that would raise an alarm.
+      if (this.#reported) throw new SettleError('this device was erased', { error: 'erased' });
+      return work(await this.#ready);
+    });
     this.#queue = turn.catch(() => {});
     return turn;
   }
@@ -202,6 +209,7 @@ class Link {
   async #heard(standing) {
     const changed = JSON.stringify(standing) !== JSON.stringify(this.#standing);
     this.#standing = standing;
+    if (standing.standing === 'active') this.#proven = null;
     // A receipt whose answer never came here, because the app or the network ended just then.
     const open = await this.#manifest.open();
     const missed = open && standing.receipts?.find(({ manifest }) => manifest === open);
@@ -224,7 +232,7 @@ class Link {
   async #exchange(done) {
     const { standing } = this.#standing;
     try {
-      if (this.#standing.next === 'push') {
+      if (this.#standing.next === 'push' && !(await this.#isProven())) {
         Object.assign(done, await this.#finish());
         return;
       }
@@ -253,10 +261,18 @@ class Link {
     const key = await this.#key();
     const done = { pushed: 0, refused: [] };
     await this.#pushAll(done);
-    const receipt = await this.#manifest.finish((proven) => this.#emit('progress', { proven }));
+    const { receipt, upto } = await this.#manifest.finish((proven) => this.#emit('progress', { proven }));
     const kept = await this.#keep(receipt, key);
+    this.#proven = upto;
     await this.#tell();
     return { ...done, ...kept };
+  }
+
+  /** Whether the server has a receipt for everything already, and waits for another database of this device. */
+  async #isProven() {
+    if (this.#proven === null) return false;
+    for await (const page of leaves(this.#database, this.#proven)) return page.rows.length === 0;
+    return true;
   }
 
   /** The key that signs receipts: the app's, or the server's own word for it; null when it does not say. */
@@ -285,7 +301,7 @@ class Link {
       await Promise.all(databases.map((database) => database.destroy()));
     }
     await this.#wire.server('POST', '/_device/wipe_reported', { order, erased: this.#erased });
-    this.#standing = { ...this.#standing, next: 'none', wipe: null };
+    this.#reported = true;
     this.#emit('wiped', { order, erased: this.#erased });
   }
 }

@@ -5,8 +5,8 @@ import { leaves, revisionsOf } from './leaves.js';
 import { randomName } from './notes.js';
 import { SettleError } from './wire.js';
 
-/** How often what is missing at the very end is sent again before giving up. */
-const PATIENCE = 3;
+/** How often a manifest is begun again because the server counted other revisions than this device. */
+const BEGINNINGS = 3;
 
 export class Manifest {
   #database;
@@ -21,22 +21,18 @@ export class Manifest {
     this.#push = push;
   }
 
-  /** Sends the manifest, and what the server lacks of it; answers the receipt. `onPart` hears how many revisions arrived. */
+  /**
+   * Sends the manifest, and what the server lacks of it. Answers `{receipt, upto}`: all changes up to local sequence `upto`
+   * are in it. `onPart` hears how many revisions the server knows of.
+   */
   async finish(onPart) {
-    for (let tries = 0; ; tries += 1) {
-      const { name, received: total } = await this.#parts(onPart);
-      // The total: what the server forgot of the manifest must not be taken for a device without work.
-      const { receipt, missing } = await this.#send({ manifest: name, revs: {}, final: true, total });
-      if (receipt) {
+    for (let begun = 1; ; begun += 1) {
+      try {
+        return await this.#once(onPart);
+      } catch (error) {
+        if (error.status !== 409 || error.error !== 'conflict' || begun === BEGINNINGS) throw error;
         await this.forget();
-        return receipt;
       }
-      const lacking = Object.keys(missing ?? {});
-      if (tries === PATIENCE) {
-        throw new SettleError(`the server lacks ${lacking.length} documents and takes them not, such as ${lacking[0]}`,
-          { status: 409, error: 'incomplete' });
-      }
-      await this.#push.send(missing);
     }
   }
 
@@ -50,32 +46,50 @@ export class Manifest {
     await this.#notes.change('settle', (note) => delete note.manifest);
   }
 
-  /** Sends what is not in the manifest yet; answers its name and how much the server has of it. */
-  async #parts(onPart) {
-    const { name, seq, received: before } = await this.#progress();
-    let total = before;
-    for await (const { rows, last } of leaves(this.#database, seq)) {
-      const { received, missing } = await this.#send({ manifest: name, revs: revisionsOf(rows), final: false });
-      await this.#push.send(missing ?? {});
-      await this.#keep({ name, seq: last, received });
-      total = received;
-      onPart(received);
+  async #once(onPart) {
+    for (;;) {
+      const { name, seq, received } = await this.#parts(onPart);
+      const { receipt, missing } = await this.#send({ manifest: name, revs: {}, final: true, total: received });
+      if (receipt) return { receipt, upto: seq };
+      const { sent } = await this.#push.send(missing);
+      if (sent > 0) continue;
+      const lacking = Object.keys(missing);
+      throw new SettleError(`the server lacks ${lacking.length} documents and does not take them, such as ${lacking[0]}`,
+        { status: 409, error: 'incomplete' });
     }
-    return { name, received: total };
   }
 
-  /** Where to go on: the noted place if the server still knows as much of the manifest, else the beginning of a new one. */
+  /** Sends what is not in the manifest yet; answers how far it is. */
+  async #parts(onPart) {
+    let progress = await this.#progress();
+    for await (const { rows, last } of leaves(this.#database, progress.seq)) {
+      const { name } = progress;
+      const { received, missing } = await this.#send({ manifest: name, revs: revisionsOf(rows), final: false });
+      const counted = rows.reduce((sum, { revs }) => sum + revs.length, progress.received);
+      if (received !== counted) {
+        const problem = `the server knows ${received} revisions of the manifest, not ${counted}`;
+        throw new SettleError(problem, { status: 409, error: 'conflict' });
+      }
+      await this.#push.send(missing);
+      progress = await this.#keep({ name, seq: last, received });
+      onPart(received);
+    }
+    return progress;
+  }
+
+  /** Where to go on: the noted place if the server still knows of the manifest, else the beginning of a new one. */
   async #progress() {
     const { manifest } = await this.#notes.read('settle');
-    if (manifest && (await this.#received(manifest.name)) >= manifest.received) return manifest;
+    if (manifest && (await this.#isKnown(manifest.name))) return manifest;
     return this.#keep({ name: randomName(), seq: 0, received: 0 });
   }
 
-  async #received(name) {
+  async #isKnown(name) {
     try {
-      return (await this.#wire.database('GET', `/_manifest/${name}`)).received;
+      await this.#wire.database('GET', `/_manifest/${name}`);
+      return true;
     } catch (error) {
-      if (error.status === 404) return 0;
+      if (error.status === 404) return false;
       throw error;
     }
   }

@@ -107,7 +107,8 @@ pub(super) async fn report(context: &mut Context) -> Handled {
         .store
         .write(move |batch| -> Result<bool, StorageError> { wipes::report(batch, &pass, &order, erased, now) });
     match noted.await? {
-        true => Ok(Answer::ok(200)),
+        // Without its cookie, whoever uses this browser next does not raise the alarm.
+        true => Ok(Answer::ok(200).header("set-cookie", &context.services.cookies().clearing_cookie(now))),
         false => {
             let reason = "This device has no such order. Erase nothing, and ask GET /_device what to do.";
             Err(Error::new(ErrorKind::Conflict, reason).into())
