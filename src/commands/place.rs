@@ -3,7 +3,7 @@
 use anyhow::ensure;
 use serde_json::{Value, json};
 
-use crate::http::load::{Connection, SMALL_BUFFER, Target};
+use crate::http::client::{Address, ask};
 
 /// Arguments of `settle place`.
 #[derive(Debug, clap::Args)]
@@ -43,22 +43,16 @@ struct MoveArguments {
 /// When the server cannot be reached or refuses; the message says what to do.
 pub fn run(arguments: PlaceArguments) -> anyhow::Result<()> {
     let Action::Move(arguments) = arguments.action;
-    let target = Target::parse(&arguments.url)?;
+    let address = Address::parse(&arguments.url)?;
     let escaped =
         |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
     let query = if arguments.dry_run { "?dry_run=true" } else { "" };
     let path = format!("/{}/_places/{}/move{query}", escaped(&arguments.database), escaped(&arguments.id));
-    let body = json!({"to": arguments.to}).to_string();
+    let body = json!({"to": arguments.to});
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (head, answer) = runtime.block_on(async {
-        let mut answer = Vec::new();
-        let mut connection = Connection::open(&target, SMALL_BUFFER).await?;
-        let head = connection.exchange("POST", &path, body.as_bytes(), &mut answer).await?;
-        anyhow::Ok((head, answer))
-    })?;
-    let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
+    let (status, answer) = runtime.block_on(ask(address, "POST", &path, &body))?;
     let reason = answer["reason"].as_str().unwrap_or("no reason");
-    ensure!(head.is_success(), "the server answered {}: {reason}", head.status);
+    ensure!((200..300).contains(&status), "the server answered {status}: {reason}");
     if arguments.json {
         println!("{answer}");
     } else {
