@@ -77,12 +77,10 @@ fn https_is_spoken_and_certificates_are_checked() {
     let nothing = tempfile::NamedTempFile::new().expect("a file");
     let (success, errors) = run("localhost", nothing.path());
     assert!(!success && errors.contains("no secure connection") && errors.contains("SSL_CERT_FILE"), "{errors}");
-    let (success, errors) = run("127.0.0.2", &fixture("authority.pem"));
+    let (success, errors) = run("127.0.0.1", &fixture("authority.pem"));
     assert!(!success && errors.contains("no secure connection"), "a name that is not in the certificate: {errors}");
     assert_eq!(target.admin().get("/medic").status, 404);
-    for host in ["localhost", "127.0.0.1"] {
-        let (success, errors) = run(host, &fixture("authority.pem"));
-        assert!(success, "{errors}");
-    }
+    let (success, errors) = run("localhost", &fixture("authority.pem"));
+    assert!(success, "{errors}");
     assert_eq!(leaves(&source, "medic"), leaves(&target, "medic"));
 }
