@@ -2,6 +2,7 @@
 //! middle, cut off, compared, and told what is wrong.
 
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -12,6 +13,7 @@ mod differences;
 mod interruptions;
 mod proxy;
 mod refusals;
+mod tls;
 mod whole;
 
 /// A database as the tests fill it, and how much is in it.
@@ -57,6 +59,11 @@ fn import(source: &str, target: &TestServer, more: &[&str]) -> Said {
 fn begin(source: &str, target: &TestServer, more: &[&str]) -> Child {
     let mut command = command(source, target, more);
     command.arg("--json").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("settle runs")
+}
+
+#[expect(clippy::disallowed_methods, reason = "what is waited for is another process, or the system's clock")]
+fn pause(milliseconds: u64) {
+    std::thread::sleep(Duration::from_millis(milliseconds));
 }
 
 /// A revision as replication writes it: generations `1..=last` of a branch.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 
-use super::client::request;
+use super::remote::ask;
 use crate::audit::{self, Head};
 use crate::clock::random;
 use crate::storage::{Memory, Store, hex, unhex};
@@ -87,7 +87,7 @@ fn verify(arguments: &VerifyArguments) -> anyhow::Result<()> {
     let checked = match (&arguments.source.url, &arguments.source.data) {
         (Some(url), _) => {
             let query = arguments.head.as_deref().map(|head| format!("?head={head}")).unwrap_or_default();
-            request(url, "GET", &format!("/_audit/verify{query}"), "")?
+            ask(url, "GET", &format!("/_audit/verify{query}"), &Value::Null)?
         }
         (None, Some(data)) => {
             let store = open(data)?;
@@ -126,11 +126,11 @@ fn tail(arguments: &TailArguments) -> anyhow::Result<()> {
         ensure!(!arguments.follow, "--follow needs a running server: --url http://name:password@host:port");
         return tail_of_folder(data, arguments);
     };
-    let head = request(url, "GET", "/_audit?limit=1", "")?["head"]["number"].as_u64().unwrap_or_default();
+    let head = ask(url, "GET", "/_audit?limit=1", &Value::Null)?["head"]["number"].as_u64().unwrap_or_default();
     let mut since = head.saturating_sub(arguments.lines);
     let timer = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     loop {
-        let page = request(url, "GET", &format!("/_audit?limit=1000&since={since}"), "")?;
+        let page = ask(url, "GET", &format!("/_audit?limit=1000&since={since}"), &Value::Null)?;
         for entry in page["entries"].as_array().into_iter().flatten() {
             since = entry["number"].as_u64().unwrap_or(since);
             show(entry, arguments.json)?;

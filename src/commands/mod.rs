@@ -5,7 +5,6 @@ pub mod audit;
 pub mod backup;
 pub mod bench;
 mod child_server;
-mod client;
 pub mod demo;
 pub mod device;
 pub mod import;

@@ -3,7 +3,7 @@
 use anyhow::ensure;
 use serde_json::Value;
 
-use crate::http::load::{Connection, LARGE_BUFFER, Target};
+use crate::http::client::{self, Address};
 
 /// How a command reaches its server, and how it answers.
 #[derive(Debug, clap::Args)]
@@ -47,14 +47,10 @@ pub fn escaped(text: &str) -> String {
 /// # Errors
 /// When the server cannot be reached.
 pub fn exchange(url: &str, method: &str, path: &str, body: &Value) -> anyhow::Result<Answered> {
-    let target = Target::parse(url)?;
+    let address = Address::parse(url)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut answer = Vec::new();
-        let mut connection = Connection::open(&target, LARGE_BUFFER).await?;
-        let head = connection.exchange(method, path, body.to_string().as_bytes(), &mut answer).await?;
-        Ok(Answered { status: head.status, body: serde_json::from_slice(&answer).unwrap_or_default() })
-    })
+    let (status, body) = runtime.block_on(client::ask(address, method, path, body))?;
+    Ok(Answered { status, body })
 }
 
 /// Sends one request that must succeed, and gives the answer.

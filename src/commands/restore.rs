@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 use serde_json::json;
 
-use super::client::request;
+use super::remote::ask;
 use crate::accounts::ledger_file::{Content, read};
 use crate::services::history::ledger_path;
 use crate::storage::BACKUP_MARK;
@@ -100,8 +100,8 @@ fn confirm(arguments: &RestoreArguments) -> anyhow::Result<()> {
         println!("would confirm the restore of the server");
         return Ok(());
     }
-    let body = json!({"reason": arguments.reason}).to_string();
-    let answer = request(url, "POST", "/_handover/confirm_restore", &body)?;
+    let body = json!({"reason": arguments.reason});
+    let answer = ask(url, "POST", "/_handover/confirm_restore", &body)?;
     match (arguments.json, answer["changed"] == json!(true)) {
         (true, _) => println!("{answer}"),
         (false, true) => println!("confirmed: scoped databases give out documents again"),

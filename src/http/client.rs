@@ -19,6 +19,7 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, LOCATION};
 use hyper_util::rt::TokioIo;
 use percent_encoding::percent_decode_str;
+use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -33,6 +34,8 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
 const ANSWER_PATIENCE: Duration = Duration::from_secs(300);
 /// How long a server may be silent within an answer.
 const SILENCE: Duration = Duration::from_secs(120);
+/// The most bytes of an answer to [`ask`].
+const MOST_ANSWER: usize = 64 << 20;
 const JSON: &str = "application/json";
 
 /// Why there is no answer.
@@ -292,6 +295,18 @@ impl Client {
         tokio::spawn(connection);
         Ok(sender)
     }
+}
+
+/// One question in JSON over a connection of its own: status, and the JSON of the answer (`null` if it is none).
+///
+/// # Errors
+/// When there is no answer; any status is one.
+pub async fn ask(address: Address, method: &str, path: &str, body: &Value) -> Result<(u16, Value), ClientError> {
+    let mut client = Client::new(Arc::new(address));
+    let body = (!body.is_null()).then(|| Bytes::from(body.to_string()));
+    let mut reply = client.send(Request::json(method, path, body)).await?;
+    let text = reply.whole(MOST_ANSWER).await?;
+    Ok((reply.status, serde_json::from_slice(&text).unwrap_or_default()))
 }
 
 /// An answer whose body is still to be read.

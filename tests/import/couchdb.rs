@@ -147,8 +147,8 @@ fn a_couchdbs_gzipped_attachments_and_moving_revisions_arrive() {
     let said = import(&source, &target, &["--database", "medic"]);
     assert!(said.success, "{} {}", said.errors, said.outcome);
     let medic = said.database("medic");
-    assert_eq!((&medic["copied_revisions"], &medic["with_attachments"]), (&json!(2), &Value::Null));
-    assert_eq!((&medic["copied_with_attachments"], &medic["vanished"]), (&json!(1), &json!(1)));
+    let counts = ["copied_revisions", "copied_with_attachments", "vanished"].map(|count| medic[count].as_u64());
+    assert_eq!(counts, [Some(2), Some(1), Some(1)]);
     assert_eq!(medic["compared"]["target"]["documents"], 2);
 
     let form = target.admin().get("/medic/form:x").expect(200).json();

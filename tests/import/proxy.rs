@@ -5,7 +5,8 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+
+use super::pause;
 
 /// A TCP proxy on loopback. It lives until the test's process ends.
 pub(super) struct Proxy {
@@ -89,7 +90,7 @@ fn pass(mut from: TcpStream, mut to: TcpStream, counted: Option<&Shared>) {
                     let _ = from.shutdown(Shutdown::Both);
                     return;
                 }
-                thread::sleep(Duration::from_millis(2));
+                pause(2);
             }
         }
         if to.write_all(&buffer[..read]).is_err() {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{DATABASE, begin, import, leaves, push, replicated, url_of};
+use super::{DATABASE, begin, import, leaves, pause, push, replicated, url_of};
 use crate::support::http::Request;
 use crate::support::server::TestServer;
 
@@ -21,7 +21,10 @@ const SALT: &str = "24fe8bf9a2d1fc0d6b9e0c7d9a3e6e10";
 const SIMPLE: &str = "aca1e408c0978ab1e9e24aef91c204fdf54e1a11";
 const SIZES: [usize; 3] = [10, 100 << 10, 3 << 20];
 
-/// 3,000 documents: plain ones, 200 with conflicts, 100 tombstones with bodies, 20 with histories of 1,000 revisions, 33
+/// What [`fill`] makes.
+pub(super) const DOCUMENTS: u64 = 3_001;
+
+/// [`DOCUMENTS`] documents: plain ones, 200 with conflicts, 100 tombstones with bodies, 20 with histories of 1,000 revisions, 33
 /// with attachments, strange ids and numbers, a design document.
 pub(super) fn fill(server: &TestServer) {
     let admin = server.admin();
@@ -108,12 +111,14 @@ fn databases_accounts_and_security_arrive_whole() {
     assert!(said.success, "{} {}", said.errors, said.outcome);
     let medic = said.database(DATABASE);
     assert_eq!((&medic["made"], &medic["scoped"]), (&json!(true), &json!(false)));
-    // 2,900 live ones, 100 and 1 of 4 of the conflicts have tombstones; 200 + 1 further leaves.
-    assert_eq!(medic["copied_revisions"], 3_000 + 200 + 1);
+    assert_eq!(medic["copied_revisions"], DOCUMENTS + 200 + 1, "every conflict has a second leaf, so has the album");
     assert_eq!(medic["copied_with_attachments"], 32 + 2);
     let compared = &medic["compared"];
     assert_eq!((&compared["source"], &compared["differences"]), (&compared["target"], &json!([])));
-    assert_eq!((&compared["source"]["documents"], &compared["source"]["deleted"]), (&json!(2_901), &json!(100)));
+    assert_eq!(
+        (&compared["source"]["documents"], &compared["source"]["deleted"]),
+        (&json!(DOCUMENTS - 100), &json!(100))
+    );
     assert_eq!(said.outcome["accounts"]["with_password"], 4);
     assert_eq!(said.outcome["accounts"]["without_password"], json!(["nobody: it has no password"]));
     let skipped = said.outcome["skipped"].as_array().expect("a list");
@@ -125,14 +130,15 @@ fn databases_accounts_and_security_arrive_whole() {
     let again = import(&url_of(&source), &target, &["--database", DATABASE]);
     assert!(again.success, "{}", again.errors);
     assert_eq!(again.database(DATABASE)["copied_revisions"], 0);
-    assert_eq!(again.database(DATABASE)["resumed_after"], 3_001);
+    assert_eq!(again.database(DATABASE)["resumed_after"], DOCUMENTS);
 }
 
 fn what_arrived_is_what_was_sent(source: &TestServer, target: &TestServer) {
     assert_eq!(leaves(source, DATABASE), leaves(target, DATABASE));
     let both = |path: &str| {
-        let there = target.admin().get(path).expect(200).text();
-        assert_eq!(source.admin().get(path).expect(200).text(), there, "{path}");
+        let request = Request::new("GET", path).header("Accept", "application/json");
+        let there = target.admin().send(&request).expect(200).text();
+        assert_eq!(source.admin().send(&request).expect(200).text(), there, "{path}");
         there
     };
     let history: Value = serde_json::from_str(&both("/medic/long-07?revs=true")).expect("JSON");
@@ -151,10 +157,10 @@ fn what_arrived_is_what_was_sent(source: &TestServer, target: &TestServer) {
     ] {
         both(path);
     }
-    for at in 0..3 {
+    for (at, size) in SIZES.into_iter().enumerate() {
         let path = format!("/medic/photo-{at:02}/pictures%2Fa{at}.bin");
         let got = target.admin().get(&path).expect(200);
-        assert_eq!((got.header("content-type"), got.bytes() == bytes(SIZES[at], at as u8)), (Some("image/x"), true));
+        assert_eq!((got.header("content-type"), got.bytes() == bytes(size, at as u8)), (Some("image/x"), true));
     }
     target.admin().get("/medic/_local/own").expect(404);
     target.admin().get("/medic-user-asha-meta").expect(404);
@@ -212,7 +218,7 @@ fn large_attachments_pass_through_little_memory() {
         let peak =
             status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
         most = most.max(peak.unwrap_or(0_u64));
-        std::thread::sleep(std::time::Duration::from_millis(5));
+        pause(5);
     }
     assert!(child.wait().expect("a status").success());
     assert!(most > 1_000 && most < 48 << 10, "{most} KiB");

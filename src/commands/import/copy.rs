@@ -195,7 +195,7 @@ async fn write(job: &Job, leaves: &[Written], copied: &mut Copied) -> Result<(),
                 copied.revisions += leaves.len() as u64;
                 for row in rows.as_array().into_iter().flatten().filter(|row| row.get("error").is_some()) {
                     let text = |member: &str| row[member].as_str().unwrap_or_default();
-                    copied.revisions -= 1;
+                    copied.revisions = copied.revisions.saturating_sub(1);
                     copied.refuse(text("id"), text("rev"), &format!("{}: {}", text("error"), text("reason")));
                 }
             }

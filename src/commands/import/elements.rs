@@ -67,7 +67,8 @@ impl Elements {
                     self.depth = self.depth.saturating_sub(1);
                     self.keep(byte)?;
                 }
-                b' ' | b'\t' | b'\r' | b'\n' => {}
+                // Only around elements: within them every byte is the client's own text.
+                b' ' | b'\t' | b'\r' | b'\n' if !self.in_array || self.depth == 2 => {}
                 b'"' => {
                     self.in_text = true;
                     self.keep(byte)?;
@@ -131,9 +132,11 @@ mod tests {
     #[test]
     fn empty_arrays_plain_values_and_members_on_either_side() {
         assert_eq!(read("{\"results\":[ \n ]}", 1).0, Vec::<String>::new());
-        let (found, rest) =
-            read("{\"last_seq\":[7,\"x\"] , \"results\":[1, \"two\" ,[3,[4]],{}],\"z\":{\"a\":[5]}}", 3);
-        assert_eq!(found, ["7", "\"x\"", "1", "\"two\"", "[3,[4]]", "{}"]);
+        let (found, rest) = read(
+            "{\"last_seq\":[7,\"x\"] , \"results\":[1, \"two\" ,[3,[4]],{ \"k\" : [5 , 6] } \n],\"z\":{\"a\":[5]}}",
+            3,
+        );
+        assert_eq!(found, ["7", "\"x\"", "1", "\"two\"", "[3,[4]]", "{ \"k\" : [5 , 6] }"]);
         assert_eq!(rest, "{\"last_seq\":[],\"results\":[],\"z\":{\"a\":[5]}}");
         assert_eq!(read("<html>}}]]", 4).0, Vec::<String>::new());
     }

@@ -24,7 +24,7 @@ pub(super) const LARGEST_DOCUMENT: usize = 256 << 20;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     /// No answer.
-    #[error("{side} ({url}): {error}\n{AGAIN}")]
+    #[error("{side} ({url}): {error}\n{}", hope(error))]
     Connection { side: &'static str, url: String, error: ClientError },
     /// An answer that is no success and was not expected.
     #[error("{side} ({url}) answered {what} with {status} {word}: {reason}\n{}", advice(side, *status))]
@@ -38,6 +38,17 @@ pub(super) enum Failure {
 }
 
 const AGAIN: &str = "Nothing is lost: run the same command again, it goes on from its last checkpoint.";
+
+/// What to do when there is no answer.
+fn hope(error: &ClientError) -> &'static str {
+    match error {
+        ClientError::Secure(_) => {
+            "This system must trust the server's certificate (SSL_CERT_FILE names a file of others that are to be trusted), \
+             and the URL must have the name in it."
+        }
+        _ => AGAIN,
+    }
+}
 
 /// What to do about a status.
 fn advice(side: &str, status: u16) -> String {

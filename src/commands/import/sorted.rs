@@ -168,7 +168,12 @@ mod tests {
 
     fn entry(number: u32) -> Entry {
         let id = format!("d{:03}\n\0é", number % 97);
-        Entry { id, revision: format!("{}-x", number % 7), deleted: number % 2 == 0, content: [number as u8; 32] }
+        Entry {
+            id,
+            revision: format!("{}-x", number % 7),
+            deleted: number.is_multiple_of(2),
+            content: [number as u8; 32],
+        }
     }
 
     #[test]
