@@ -1,8 +1,10 @@
 //! Rows of many documents, read ahead in a few multi-gets: each costs a fraction of as many single reads.
 //!
-//! A reader like any other. What was not read ahead is read when it is asked for, from the same state.
+//! A reader like any other, for somebody who asks for the documents in the order in which they were named. What was not read
+//! ahead, or is asked for a second time, is read when it is asked for, from the same state.
 
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::VecDeque;
 
 use settle_protocol::Revision;
 
@@ -10,12 +12,13 @@ use super::tables::{BODIES, BodyKey, DatabaseId, DocumentHead, DocumentKey};
 use crate::access::view::View;
 use crate::storage::{Family, Range, Read, StorageResult, Visit};
 
-type Rows = HashMap<Vec<u8>, Option<Vec<u8>>>;
+/// Rows of one family that were not asked for yet.
+type Rows = VecDeque<(Vec<u8>, Option<Vec<u8>>)>;
 
 /// A reader that has read some rows ahead.
 pub struct Prefetched<'r, R> {
     reader: &'r R,
-    rows: Vec<(Family, Rows)>,
+    ahead: Vec<(Family, RefCell<Rows>)>,
 }
 
 impl<'r, R: Read> Prefetched<'r, R> {
@@ -39,21 +42,28 @@ impl<'r, R: Read> Prefetched<'r, R> {
             bodies.push(BODIES.key(&key));
         }
         let found = reader.get_many(Family::Bodies, &bodies)?;
-        let mut rows = vec![(Family::Bodies, bodies.into_iter().zip(found).collect())];
+        let mut ahead = vec![(Family::Bodies, bodies.into_iter().zip(found).collect::<Rows>().into())];
         if view.restricted().is_some() {
             let placements = reader.get_many(Family::Placements, &keys)?;
-            rows.push((Family::Placements, keys.iter().cloned().zip(placements).collect()));
+            ahead.push((Family::Placements, keys.iter().cloned().zip(placements).collect::<Rows>().into()));
         }
-        rows.push((Family::Documents, keys.into_iter().zip(trees).collect()));
-        Ok(Self { reader, rows })
+        ahead.push((Family::Documents, keys.into_iter().zip(trees).collect::<Rows>().into()));
+        Ok(Self { reader, ahead })
+    }
+
+    /// Takes a row that was read ahead; those before it will not be asked for any more.
+    fn take(&self, family: Family, key: &[u8]) -> Option<Option<Vec<u8>>> {
+        let (_, rows) = self.ahead.iter().find(|(known, _)| *known == family)?;
+        let mut rows = rows.borrow_mut();
+        let at = rows.iter().position(|(known, _)| known == key)?;
+        rows.drain(..=at).next_back().map(|(_, value)| value)
     }
 }
 
 impl<R: Read> Read for Prefetched<'_, R> {
     fn get_bytes(&self, family: Family, key: &[u8]) -> StorageResult<Option<Vec<u8>>> {
-        let rows = self.rows.iter().find(|(known, _)| *known == family);
-        match rows.and_then(|(_, rows)| rows.get(key)) {
-            Some(value) => Ok(value.clone()),
+        match self.take(family, key) {
+            Some(value) => Ok(value),
             None => self.reader.get_bytes(family, key),
         }
     }

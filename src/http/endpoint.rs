@@ -266,7 +266,8 @@ impl Route {
             Some(Rest) => segments.len() >= self.shape.len(),
             _ => segments.len() == self.shape.len(),
         };
-        long_enough && self.shape.iter().zip(segments).all(|(part, segment)| part.fits(segment))
+        // From behind: below a database the last part tells routes apart.
+        long_enough && self.shape.iter().zip(segments).rev().all(|(part, segment)| part.fits(segment))
     }
 }
 

@@ -49,7 +49,7 @@ fn bulk(body: Vec<u8>) -> Request {
 fn related(length: usize) -> Request {
     let document = format!(r#"{{"_attachments":{{"x":{{"follows":true,"length":{length}}}}}}}"#);
     let body = format!("--b\r\n\r\n{document}\r\n--b\r\n\r\n{}\r\n--b--", "x".repeat(length));
-    Request::new("PUT", "/refusals/n").header("Content-Type", "multipart/related;boundary=b").body(body)
+    Request::new("PUT", "/refusals/m").header("Content-Type", "multipart/related;boundary=b").body(body)
 }
 
 #[test]

@@ -28,9 +28,14 @@ pub(super) fn accepts(accept: Option<&str>, kind: &str, subtype: &str) -> bool {
     let Some(accept) = accept else { return true };
     accept.split(',').any(|range| {
         let mut pieces = range.split(';').map(str::trim);
-        let name = pieces.next().unwrap_or_default().to_ascii_lowercase();
+        let (of, name) = pieces.next().and_then(|name| name.split_once('/')).unwrap_or_default();
         let refused = pieces.any(|piece| matches!(piece, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"));
-        !refused && (name == "*/*" || name == format!("{kind}/*") || name == format!("{kind}/{subtype}"))
+        let fits = match (of, name) {
+            ("*", "*") => true,
+            (of, "*") => of.eq_ignore_ascii_case(kind),
+            (of, name) => of.eq_ignore_ascii_case(kind) && name.eq_ignore_ascii_case(subtype),
+        };
+        fits && !refused
     })
 }
 
@@ -96,7 +101,7 @@ pub(super) fn unknown(context: &Context) -> Handled {
 }
 
 /// `GET /db/ID`.
-pub(super) async fn read(context: &mut Context) -> Handled {
+pub(super) fn read(context: &Context) -> Handled {
     let (id, _) = document_id(context);
     check_document_id(&id, usize::MAX)?;
     guard_read(context, &id)?;
