@@ -4,6 +4,7 @@ pub mod body_memory;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub struct Services {
     pub clock: Clock,
     /// What request bodies hold.
     pub body_memory: BodyMemory,
+    /// Feeds that are being sent or held.
+    pub feeds: Feeds,
     settings: RwLock<Arc<Settings>>,
     texts: Mutex<BTreeMap<(String, String), String>>,
     compacting: Mutex<BTreeMap<String, u64>>,
@@ -69,6 +72,7 @@ impl Services {
             receipts: store.write(|batch| ReceiptKey::open(batch, random())).await?,
             clock: Clock::open(&store)?,
             body_memory: BodyMemory::default(),
+            feeds: Feeds::default(),
             settings: RwLock::new(Arc::new(settings_from(&texts))),
             texts: Mutex::new(texts),
             compacting: Mutex::default(),
@@ -230,6 +234,35 @@ impl Services {
             }
             tokio::time::sleep(Duration::from_secs(HOUSEKEEPING_SECONDS)).await;
         }
+    }
+}
+
+/// How many feeds are open.
+#[derive(Debug, Clone, Default)]
+pub struct Feeds(Arc<AtomicU64>);
+
+impl Feeds {
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Counts one more, until what it gives is dropped.
+    #[must_use]
+    pub fn open(&self) -> OpenFeed {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        OpenFeed(Arc::clone(&self.0))
+    }
+}
+
+/// One open feed.
+#[derive(Debug)]
+pub struct OpenFeed(Arc<AtomicU64>);
+
+impl Drop for OpenFeed {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -185,7 +185,7 @@ async fn dispatch(services: Arc<Services>, settings: Arc<Settings>, request: Req
         network: request.network,
         reports_wipe: request.segments == ["_device", "wipe_reported"],
     };
-    let now = services.clock.now();
+    let now = services.clock.now_kept(&services.store);
     let logging_in = request.method == "POST" && request.segments == ["_session"];
     let caller = match services.logins.caller(&shown, &services.cookies(), now).await {
         Ok(caller) => caller,
@@ -246,7 +246,23 @@ async fn handle(
     let memory = services.body_memory.share(settings.max_body_memory_bytes);
     let mut context = Context { services, settings, caller, request, database, view, need, memory };
     let answer = handlers::call(endpoint, &mut context).await?;
-    Ok(if need == Need::Pull { guarded(answer, &context) } else { answer })
+    Ok(match need {
+        Need::Pull => guarded(answer, &context),
+        Need::Feed => counted(answer, &context),
+        _ => answer,
+    })
+}
+
+/// Counts a feed for as long as it is sent.
+fn counted(mut answer: Answer, context: &Context) -> Answer {
+    if let AnswerBody::Stream(stream) = &mut answer.body {
+        let stream = std::mem::replace(stream, Box::pin(futures::stream::empty()));
+        let open = context.services.feeds.open();
+        answer.body = AnswerBody::Stream(Box::pin(stream.inspect(move |_| {
+            let _ = &open;
+        })));
+    }
+    answer
 }
 
 /// Cuts an answer that is still being sent when the credentials behind it are withdrawn. Feeds look for themselves, so that

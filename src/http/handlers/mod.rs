@@ -10,9 +10,11 @@ mod draining;
 mod grants;
 mod local;
 mod manifests;
+mod metrics;
 mod node;
 mod pull;
 mod push;
+mod radar;
 mod server;
 mod session;
 mod stewards;
@@ -49,8 +51,9 @@ pub(crate) async fn call(endpoint: Endpoint, context: &mut Context) -> Handled {
         Endpoint::OwnDevice => devices::own(context),
         Endpoint::TellOfDevice => devices::tell(context).await,
         Endpoint::ReportWipe => wipes::report(context).await,
-        Endpoint::ListDevices => devices::list(context),
-        Endpoint::ReadDevice => devices::read(context),
+        Endpoint::ListDevices => radar::list(context).await,
+        Endpoint::ReadDevice => radar::read(context),
+        Endpoint::DeviceExposure => radar::exposure(context).await,
         Endpoint::RetireDevice => devices::withdraw(context, devices::End::Retire).await,
         Endpoint::CutDevice => devices::withdraw(context, devices::End::Cut).await,
         Endpoint::WipeDevice => wipes::order(context).await,
@@ -65,7 +68,7 @@ pub(crate) async fn call(endpoint: Endpoint, context: &mut Context) -> Handled {
         Endpoint::CutAccount => accounts::cut(context).await,
         Endpoint::NodeName => node::name(context),
         Endpoint::NodeFacts => node::facts(context),
-        Endpoint::Metrics => Ok(node::metrics(context)),
+        Endpoint::Metrics => metrics::metrics(context).await,
         Endpoint::ReadConfig => node::read_config(context),
         Endpoint::WriteConfig => node::write_config(context).await,
         Endpoint::ReloadConfig => Ok(Answer::ok(200)),
