@@ -13,7 +13,12 @@ const META_CLOCK: &[u8] = b"clock";
 #[derive(Debug, Default)]
 pub struct Clock {
     highest: AtomicU64,
+    kept: AtomicU64,
 }
+
+/// How far the store's mark may be behind before a request moves it on: after a jump of the system's clock a crash must not
+/// take the time back.
+const BEHIND_SECONDS: u64 = 60;
 
 impl Clock {
     /// A clock that is not earlier than the store's mark.
@@ -23,7 +28,7 @@ impl Clock {
     pub fn open(store: &Store) -> StorageResult<Self> {
         let mark = store.snapshot().get_bytes(Family::Meta, META_CLOCK)?;
         let mark = mark.and_then(|mark| mark.try_into().ok()).map_or(0, u64::from_be_bytes);
-        Ok(Self { highest: AtomicU64::new(mark) })
+        Ok(Self { highest: AtomicU64::new(mark), kept: AtomicU64::new(mark) })
     }
 
     /// Now, in seconds since 1970.
@@ -38,9 +43,19 @@ impl Clock {
         self.highest.fetch_max(seconds, Ordering::Relaxed).max(seconds)
     }
 
+    /// Now, with the mark kept if that is far behind.
+    pub fn now_kept(&self, store: &Store) -> u64 {
+        let now = self.now();
+        if now > self.kept.load(Ordering::Relaxed) + BEHIND_SECONDS {
+            self.keep(store);
+        }
+        now
+    }
+
     /// Keeps the mark.
     pub fn keep(&self, store: &Store) {
         let mark = self.now();
+        self.kept.fetch_max(mark, Ordering::Relaxed);
         store.write_unattended(move |batch| {
             batch.put_bytes(Family::Meta, META_CLOCK.to_vec(), mark.to_be_bytes().to_vec());
             Ok(())

@@ -57,6 +57,8 @@ pub struct Services {
     reads: Mutex<BTreeMap<(String, String), u64>>,
     /// What had happened at the last mark of the ledger.
     marked: AtomicU64,
+    /// Feeds that are being sent or held.
+    pub feeds: Feeds,
     settings: RwLock<Arc<Settings>>,
     texts: Mutex<BTreeMap<(String, String), String>>,
     compacting: Mutex<BTreeMap<String, u64>>,
@@ -91,6 +93,7 @@ impl Services {
             catalogue,
             clock,
             ledger,
+            feeds: Feeds::default(),
             settings: RwLock::new(Arc::new(settings_from(&texts))),
             texts: Mutex::new(texts),
             compacting: Mutex::default(),
@@ -268,6 +271,35 @@ impl Services {
             }
             tokio::time::sleep(Duration::from_secs(HOUSEKEEPING_SECONDS)).await;
         }
+    }
+}
+
+/// How many feeds are open.
+#[derive(Debug, Clone, Default)]
+pub struct Feeds(Arc<AtomicU64>);
+
+impl Feeds {
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Counts one more, until what it gives is dropped.
+    #[must_use]
+    pub fn open(&self) -> OpenFeed {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        OpenFeed(Arc::clone(&self.0))
+    }
+}
+
+/// One open feed.
+#[derive(Debug)]
+pub struct OpenFeed(Arc<AtomicU64>);
+
+impl Drop for OpenFeed {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

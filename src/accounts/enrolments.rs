@@ -142,6 +142,9 @@ pub struct Pending {
 pub struct Drained {
     /// Since when.
     pub at: u64,
+    /// The epoch of the credentials that it worked with.
+    #[serde(default)]
+    pub epoch: u64,
     /// How that is known.
     pub evidence: Evidence,
     /// Who overrode, if somebody did.

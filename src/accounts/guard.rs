@@ -25,8 +25,9 @@ impl Guard {
 
     /// Waits until something about the account's credentials changed. The next look then decides anew.
     pub async fn changed(&mut self) {
-        if self.changes.changed().await.is_err() {
-            std::future::pending::<()>().await; // nothing more is ever told
+        match self.changes.changed().await {
+            Ok(()) => self.changes.mark_changed(),  // it stays news until somebody has judged
+            Err(_) => std::future::pending().await, // nothing more is ever told
         }
         self.changes.mark_changed(); // waiting has marked it as seen, and nobody has looked yet
     }

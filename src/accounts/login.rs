@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use super::basic::parse_basic;
+use super::basic::{BasicCredentials, parse_basic};
 use super::caller::{Caller, Proof};
-use super::credential_memory::{CredentialMemory, DEFAULT_CAPACITY, DEFAULT_LIFETIME_SECONDS};
+use super::credential_memory::{CredentialMemory, DEFAULT_CAPACITY, DEFAULT_LIFETIME_SECONDS, Epochs};
 use super::enrolments::{self, DeviceId, Enrolment, Kind, SEEN_SECONDS, of_client, of_password, of_session};
 use super::error::AccountError;
 use super::ledger::{self, Line};
@@ -91,6 +91,8 @@ pub struct LoginRequest {
     pub password: String,
     /// The device, if the client names one.
     pub device: Option<ClientDevice>,
+    /// The device that a session cookie sent along proves: it is not locked out by the failures of others.
+    pub proved: Option<Pass>,
     /// Where the connection comes from.
     pub network: IpAddr,
     /// Seconds since 1970.
@@ -169,21 +171,44 @@ impl Logins {
         cookies: &CookieSettings,
         now: u64,
     ) -> Result<Caller, LoginError> {
-        if let Some(cookie) = shown.cookie
-            && let Some(caller) = self.caller_of_cookie(cookie, cookies, shown.reports_wipe, now)?
-        {
-            return Ok(caller);
-        }
+        let by_cookie = shown
+            .cookie
+            .map(|cookie| self.caller_of_cookie(cookie, cookies, shown.reports_wipe, now))
+            .transpose()?
+            .flatten();
+        // A withdrawn cookie must not keep anybody from showing the new password beside it.
+        let withdrawn = match by_cookie {
+            Some(caller) if caller.judged.standing == Standing::Active => return Ok(caller),
+            other => other,
+        };
         if let Some(header) = shown.authorization
             && let Some(basic) = parse_basic(header)?
         {
-            let identity = self.verify(&basic.name, basic.password, shown.network, now).await?;
-            let device = of_password(&basic.name, identity.epoch);
-            let (pass, judged) = self.judge(&identity, &basic.name, device, Kind::Basic, shown.reports_wipe, now)?;
-            let (name, roles) = (Some(basic.name), identity.roles);
-            return Ok(Caller { name, roles, proof: Proof::Basic, pass, judged, ..Caller::anonymous() });
+            match (self.caller_of_password(basic, shown, now).await, &withdrawn) {
+                (shown, None) => return shown,
+                (Ok(caller), Some(_)) if caller.judged.standing == Standing::Active => return Ok(caller),
+                (_, Some(_)) => {}
+            }
+        }
+        if let Some(caller) = withdrawn {
+            return Ok(caller);
         }
         Ok(if self.open_server { Caller::of_open_server() } else { Caller::anonymous() })
+    }
+
+    async fn caller_of_password(
+        &self,
+        basic: BasicCredentials,
+        shown: &Credentials<'_>,
+        now: u64,
+    ) -> Result<Caller, LoginError> {
+        let BasicCredentials { name, password } = basic;
+        let network = shown.network;
+        let identity = self.verify(&name, password, Source::Network(network), network, now).await?;
+        let device = of_password(&name, identity.epoch);
+        let (pass, judged) = self.judge(&identity, &name, device, Kind::Basic, shown.reports_wipe, now)?;
+        let (name, roles) = (Some(name), identity.roles);
+        Ok(Caller { name, roles, proof: Proof::Basic, pass, judged, ..Caller::anonymous() })
     }
 
     fn caller_of_cookie(
@@ -288,18 +313,33 @@ impl Logins {
         Ok(account.map(Identity::of_account).unwrap_or_default())
     }
 
-    async fn verify(&self, name: &str, password: String, network: IpAddr, now: u64) -> Result<Identity, LoginError> {
+    async fn verify(
+        &self,
+        name: &str,
+        password: String,
+        source: Source<'_>,
+        network: IpAddr,
+        now: u64,
+    ) -> Result<Identity, LoginError> {
         let mut identities = self.identities(name)?;
         identities.retain(|identity| identity.credential.is_some());
         identities.truncate(1 + FORMER_PASSWORDS);
         let epoch = identities.first().map_or(0, |identity| identity.epoch);
+        let attempt = Attempt { source, account: name, epoch };
         let usable = |identity: &&Identity| !identity.needs_second_factor;
-        let remembered = |identity: &&Identity| self.memory.recognises(name, &password, identity.epoch, now);
-        if let Some(identity) = identities.iter().filter(usable).find(remembered) {
+        let epochs = |identity: &Identity| Epochs { newest: epoch, verified: identity.epoch };
+        let remembered = |identity: &&Identity| self.memory.recognises(name, &password, epochs(identity), now);
+        let locked = self.throttle.check(&attempt, now);
+        // During a lock, what was verified a moment ago may be compared with few tries only: else it would be a way to guess.
+        if (locked.is_ok() || self.throttle.spare(&attempt, now))
+            && let Some(identity) = identities.iter().filter(usable).find(remembered)
+        {
+            if locked.is_err() {
+                self.throttle.give_back(&attempt);
+            }
             return Ok(Identity { credential: None, ..identity.clone() });
         }
-        let attempt = Attempt { source: Source::Network(network), account: name, epoch };
-        self.throttle.check(&attempt, now)?;
+        locked?;
         let permit = Arc::clone(&self.hashing).acquire_owned().await.map_err(|_| StorageError::Closed)?;
         self.throttle.check(&attempt, now)?; // again: a burst of guesses waited here together
         let tried = password.clone();
@@ -315,8 +355,8 @@ impl Logins {
         .map_err(|_| StorageError::Panicked)?;
         match right.filter(|identity| !identity.needs_second_factor) {
             Some(identity) => {
-                self.throttle.record_success(&attempt);
-                self.memory.remember(name, &password, identity.epoch, now);
+                self.throttle.record_success(&attempt, now);
+                self.memory.remember(name, &password, epochs(&identity), now);
                 Ok(identity)
             }
             None => {
@@ -343,8 +383,10 @@ impl Logins {
         cookies: &CookieSettings,
         random: [u8; 32],
     ) -> Result<LoggedIn, LoginError> {
-        let LoginRequest { name, password, device, network, now, device_session_seconds } = request;
-        let identity = self.verify(&name, password.clone(), network, now).await?;
+        let LoginRequest { name, password, device, proved, network, now, device_session_seconds } = request;
+        let proved = proved.filter(|pass| pass.account == name).map(|pass| hex(&pass.device));
+        let source = proved.as_deref().map_or(Source::Network(network), Source::Device);
+        let identity = self.verify(&name, password.clone(), source, network, now).await?;
         let token = SessionToken::from_random(random);
         let fingerprint = token.fingerprint();
         let lifetime = if device.is_some() { device_session_seconds } else { cookies.lifetime_seconds };

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::enrolments::Enrolment;
+use super::enrolments::{Drained, Enrolment};
 use super::error::AccountError;
 use super::tables::AccountRow;
 
@@ -134,8 +134,12 @@ impl Judged {
 /// What credentials of an epoch are worth on a device at a time (seconds since 1970).
 #[must_use]
 pub fn judge(account: &AccountRow, epoch: u64, device: &Enrolment, now: u64) -> Judged {
-    let Some(withdrawal) = withdrawal_of(account, epoch, device) else { return Judged::default() };
-    let evidence = device.drained.as_ref().filter(|drained| drained.at >= withdrawal.at);
+    let ends = ends_of(account, epoch, device);
+    let Some(withdrawal) = withdrawal_of(ends) else { return Judged::default() };
+    let since = ends.iter().flatten().map(|end| end.at).min().unwrap_or_default();
+    // Times are whole seconds. The epoch keeps apart what the device did before and after a login in the same second.
+    let of_this = |drained: &&Drained| drained.at >= since && drained.epoch == epoch;
+    let evidence = device.drained.as_ref().filter(of_this);
     let evidence = evidence.map(|drained| drained.evidence);
     let ended = |standing| Judged { standing, withdrawal: Some(withdrawal), push_until: None, evidence };
     if withdrawal.drain.window == 0 {
@@ -155,21 +159,22 @@ pub fn judge(account: &AccountRow, epoch: u64, device: &Enrolment, now: u64) -> 
     Judged { standing, withdrawal: Some(withdrawal), push_until, evidence }
 }
 
-/// The earliest end of these credentials; a cut wins over everything.
-fn withdrawal_of(account: &AccountRow, epoch: u64, device: &Enrolment) -> Option<Withdrawal> {
-    if let Some(at) = device.cut {
-        return Some(Withdrawal { cause: Cause::Lost, at, drain: Drain::NONE });
-    }
+/// The ends of these credentials: the cut of the device, the end of the epoch, the end of the device.
+fn ends_of(account: &AccountRow, epoch: u64, device: &Enrolment) -> [Option<Withdrawal>; 3] {
+    let cut = device.cut.map(|at| Withdrawal { cause: Cause::Lost, at, drain: Drain::NONE });
     let of_account = match account.former.iter().find(|former| former.epoch == epoch) {
         Some(former) => Some(former.withdrawal),
         None if epoch == account.epoch && account.is_open() => None,
         // An epoch that nobody knows any more, or one of a future that a restore took away.
         None => Some(Withdrawal { cause: Cause::AccountRetired, at: 0, drain: Drain { window: 1, cap: 0 } }),
     };
-    match (of_account, device.ended) {
-        (Some(one), Some(other)) => Some(if other.at < one.at { other } else { one }),
-        (one, other) => one.or(other),
-    }
+    [cut, of_account, device.ended]
+}
+
+/// The end that counts: one without a drain wins over everything, then the earliest.
+fn withdrawal_of(ends: [Option<Withdrawal>; 3]) -> Option<Withdrawal> {
+    let known = || ends.into_iter().flatten();
+    known().find(|end| end.drain.window == 0).or_else(|| known().min_by_key(|end| end.at))
 }
 
 /// What the device should do next.
@@ -220,7 +225,6 @@ pub fn advice(account: &AccountRow, judged: &Judged, wipe_ordered: bool) -> (Nex
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::accounts::enrolments::Drained;
     use crate::accounts::tables::{Closed, Former};
 
     const DRAIN: Drain = Drain { window: 100, cap: 300 };
@@ -237,13 +241,15 @@ mod tests {
 
     fn drained(at: u64, evidence: Evidence) -> Enrolment {
         Enrolment {
-            drained: Some(Drained { at, evidence, by: Vec::new() }),
+            drained: Some(Drained { at, epoch: 1, evidence, by: Vec::new() }),
             first_contact: 1_001,
             ..Enrolment::default()
         }
     }
 
-    fn reasons(judged: Judged) -> (Option<(u16, String)>, Option<(u16, String)>) {
+    type Refused = Option<(u16, String)>;
+
+    fn reasons(judged: Judged) -> (Refused, Refused) {
         let refusal = |right| judged.allow(right).err().map(|error| (error.status(), error.reason().to_owned()));
         (refusal(Right::Push), refusal(Right::Everything))
     }
@@ -307,6 +313,26 @@ mod tests {
         let device = Enrolment { ended: ended(900, Drain { window: 50, cap: 50 }), ..Enrolment::default() };
         assert_eq!(judge(&changed(DRAIN), 1, &device, 1_000).standing, Standing::Retired);
         assert_eq!(judge(&changed(DRAIN), 2, &device, 940).standing, Standing::Draining, "also with the new password");
+        assert_eq!(judge(&changed(Drain::NONE), 1, &device, 940).standing, Standing::Cut, "an end without a drain");
+        let cut = Enrolment { ended: ended(1_100, Drain::NONE), ..Enrolment::default() };
+        assert_eq!(judge(&changed(DRAIN), 1, &cut, 1_100).standing, Standing::Cut, "… of either");
+        let lost =
+            judge(&changed(DRAIN), 1, &Enrolment { cut: Some(1_200), ..drained(1_020, Evidence::Manifest) }, 1_300);
+        assert_eq!(
+            (lost.standing, lost.evidence),
+            (Standing::Cut, Some(Evidence::Manifest)),
+            "what was proved stays so"
+        );
+    }
+
+    #[test]
+    fn what_an_older_session_proved_says_nothing_about_a_newer_one() {
+        let mut account = changed(DRAIN);
+        account.former.push(former(2, Cause::PasswordChanged, 1_020, DRAIN));
+        account.epoch = 3;
+        let device = drained(1_020, Evidence::Manifest);
+        assert_eq!(judge(&account, 1, &device, 1_030).standing, Standing::Drained);
+        assert_eq!(judge(&account, 2, &device, 1_030).standing, Standing::Draining, "even in the same second");
     }
 
     #[test]

@@ -91,6 +91,9 @@ pub fn end_epoch(
     };
     row.epoch = before.epoch + 1;
     row.former.clone_from(&before.former);
+    if drain == Drain::NONE {
+        cut_former(batch, name, row)?;
+    }
     row.former.push(former);
     if row.former.len() > MOST_FORMER {
         row.former.remove(0);
@@ -104,6 +107,22 @@ pub fn end_epoch(
     audit::append(batch, &entry)
 }
 
+/// Whoever asks for an end without a drain means also what drains already. `false`: nothing did.
+fn cut_former(batch: &mut Batch<'_>, name: &str, row: &mut AccountRow) -> StorageResult<bool> {
+    let mut lines = Vec::new();
+    for at in 0..row.former.len() {
+        if let Some(former) = row.former.get_mut(at).filter(|former| former.withdrawal.drain != Drain::NONE) {
+            former.withdrawal.drain = Drain::NONE;
+            let former = former.clone();
+            lines.push(Line::of_epoch(name, &former, row));
+        }
+    }
+    for line in &lines {
+        announce(batch, name, line)?;
+    }
+    Ok(!lines.is_empty())
+}
+
 /// Disables an account, retires it, or opens it again. `false`: it is so already, nothing was changed.
 ///
 /// # Errors
@@ -111,10 +130,15 @@ pub fn end_epoch(
 pub fn close(batch: &mut Batch<'_>, name: &str, closed: Closed, drain: Drain, actor: &Actor) -> StorageResult<bool> {
     let key = name.to_owned();
     let before = batch.get(&ACCOUNTS, &key)?.unwrap_or_default();
-    if before.closed == closed {
-        return Ok(false);
-    }
     let mut row = AccountRow { closed, ..before.clone() };
+    if before.closed == closed {
+        let cut = closed != Closed::Open && drain == Drain::NONE && cut_former(batch, name, &mut row)?;
+        if cut {
+            audit::append(batch, &actor.entry("account.cut").account(name))?;
+            batch.put(&ACCOUNTS, &key, &row);
+        }
+        return Ok(cut);
+    }
     match closed {
         Closed::Open => {
             announce(batch, name, &Line::Open { account: key.clone() })?;
@@ -122,6 +146,9 @@ pub fn close(batch: &mut Batch<'_>, name: &str, closed: Closed, drain: Drain, ac
         }
         _ if !before.is_open() => {
             // Disabled before and now retired: what could be withdrawn already was.
+            if drain == Drain::NONE {
+                cut_former(batch, name, &mut row)?;
+            }
             if let Some(former) = row.former.last_mut() {
                 former.withdrawal.cause = Cause::AccountRetired;
             }
@@ -154,7 +181,8 @@ pub fn retire_device(
     drain: Drain,
     actor: &Actor,
 ) -> StorageResult<bool> {
-    if row.ended.is_some() || row.cut.is_some() {
+    let nothing_new = |ended: Withdrawal| drain != Drain::NONE || ended.drain == Drain::NONE;
+    if row.ended.is_some_and(nothing_new) || row.cut.is_some() {
         return Ok(false);
     }
     let withdrawal = Withdrawal { cause: Cause::DeviceRetired, at: actor.now, drain };
@@ -218,7 +246,7 @@ pub fn note_drained(
         return Ok(false);
     }
     let Some(row) = enrolments::find(batch, &pass.account, pass.device)? else { return Ok(false) };
-    let drained = Drained { at: actor.now, evidence, by };
+    let drained = Drained { at: actor.now, epoch: pass.epoch, evidence, by };
     let line = Line::Drained { account: pass.account.clone(), device: hex(&pass.device), drained: drained.clone() };
     enrolments::put(batch, pass.device, &Enrolment { drained: Some(drained), pending: None, ..row });
     announce(batch, &pass.account, &line)?;

@@ -20,6 +20,7 @@ use server::Server;
 pub mod client;
 pub mod country;
 pub mod footprint;
+mod handover;
 pub mod longpoll;
 pub mod raw_limits;
 pub mod reads;
@@ -36,7 +37,8 @@ const DATABASE: &str = "settle_bench";
 /// Measures a server and prints a table.
 #[derive(Debug, clap::Args)]
 pub struct BenchArguments {
-    /// `scope`: scoped databases while they grow, instead of the workloads of a plain one.
+    /// `scope`: scoped databases while they grow; `handover`: ends of rights, manifests, the standing; instead of the
+    /// workloads of a plain database.
     pub subject: Option<Subject>,
     /// With `scope`: the numbers of documents at which it measures, growing.
     #[arg(long, value_delimiter = ',', value_name = "N", default_values_t = [100_000, 1_000_000, 5_000_000])]
@@ -72,6 +74,8 @@ pub struct BenchArguments {
 pub enum Subject {
     /// Scoped databases.
     Scope,
+    /// Withdrawn rights.
+    Handover,
 }
 
 /// The workloads, in the order in which they run.
@@ -158,11 +162,16 @@ pub fn run(arguments: BenchArguments) -> anyhow::Result<()> {
         return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    if arguments.subject.is_some() {
+    if let Some(subject) = arguments.subject {
         let scratch = Scratch::create(&arguments.folder, "bench")?;
         let own = std::env::current_exe().context("cannot find this program's own file")?;
         let program = arguments.program.unwrap_or(own);
-        return runtime.block_on(scope::run(&program, &scratch, &arguments.sizes, arguments.json));
+        return runtime.block_on(async {
+            match subject {
+                Subject::Scope => scope::run(&program, &scratch, &arguments.sizes, arguments.json).await,
+                Subject::Handover => handover::run(&program, &scratch, arguments.quick, arguments.json).await,
+            }
+        });
     }
     let report = runtime.block_on(measure(&arguments))?;
     if arguments.json {

@@ -1,13 +1,10 @@
 //! What is known of a device in a scoped database: its last pull, which a late push is judged by (S13), and its escrow.
 
-use std::collections::HashMap;
-use std::ops::ControlFlow;
-
 use serde::{Deserialize, Serialize};
 use settle_protocol::sequence::Position;
 
 use super::tables::DatabaseId;
-use crate::storage::{Batch, Family, Key, Range, Read, StorageResult, Table, Value};
+use crate::storage::{Batch, Family, Key, Read, StorageResult, Table, Value};
 
 /// database, device → what is known of it
 pub const DEVICES: Table<DeviceKey, DeviceRow> = Table::new(Family::Devices);
@@ -65,22 +62,6 @@ impl Value for DeviceRow {
 /// When the store fails.
 pub fn in_escrow(reader: &impl Read, database: DatabaseId, device: [u8; 16]) -> StorageResult<u64> {
     Ok(reader.get(&DEVICES, &DeviceKey(database, device))?.map_or(0, |row| row.escrowed))
-}
-
-/// Documents that wait in escrow of all databases, by device.
-///
-/// # Errors
-/// When the store fails.
-pub fn all_in_escrow(reader: &impl Read) -> StorageResult<HashMap<[u8; 16], u64>> {
-    let mut waiting: HashMap<[u8; 16], u64> = HashMap::new();
-    reader.scan(Family::Devices, &Range::prefix(b""), &mut |key, row| {
-        let escrowed = DEVICES.decode(row)?.escrowed;
-        if let Some(device) = key.last_chunk().filter(|_| escrowed > 0) {
-            *waiting.entry(*device).or_default() += escrowed;
-        }
-        Ok(ControlFlow::Continue(()))
-    })?;
-    Ok(waiting)
 }
 
 /// Notes that a device was told everything up to a position. An old token does not take it back to an older state.

@@ -30,6 +30,7 @@ pub enum Endpoint {
     ReportWipe,
     ListDevices,
     ReadDevice,
+    DeviceExposure,
     RetireDevice,
     CutDevice,
     WipeDevice,
@@ -143,6 +144,7 @@ routes! {
     ReportWipe            "POST"         [Lit("_device"), Lit("wipe_reported")]          Device;
     ListDevices           "GET"          [Lit("_devices")]                               Accounts;
     ReadDevice            "GET"          [Lit("_devices"), Name]                         Accounts;
+    DeviceExposure        "GET"          [Lit("_devices"), Name, Lit("exposure")]        Accounts;
     RetireDevice          "POST"         [Lit("_devices"), Name, Lit("retire")]          Accounts;
     CutDevice             "POST"         [Lit("_devices"), Name, Lit("cut")]             Accounts;
     WipeDevice            "POST"         [Lit("_devices"), Name, Lit("wipe")]            Accounts;

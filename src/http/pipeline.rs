@@ -197,7 +197,7 @@ async fn dispatch(services: Arc<Services>, settings: Arc<Settings>, request: Req
         network: request.network,
         reports_wipe: request.segments == ["_device", "wipe_reported"],
     };
-    let now = services.clock.now();
+    let now = services.clock.now_kept(&services.store);
     let logging_in = request.method == "POST" && request.segments == ["_session"];
     let caller = match services.logins.caller(&shown, &services.cookies(), now).await {
         Ok(caller) => caller,
@@ -265,7 +265,11 @@ async fn handle(
     let memory = services.body_memory.share(settings.max_body_memory_bytes);
     let mut context = Context { services, settings, caller, request, database, view, need, memory };
     let answer = handlers::call(endpoint, &mut context).await?;
-    let answer = if need == Need::Pull { guarded(answer, &context) } else { answer };
+    let answer = match need {
+        Need::Pull => guarded(answer, &context),
+        Need::Feed => counted(answer, &context),
+        _ => answer,
+    };
     Ok(if withdraws(&context) { after_ledger(answer, &context).await? } else { answer })
 }
 
@@ -305,6 +309,18 @@ async fn after_ledger(answer: Answer, context: &Context) -> Result<Answer, HttpE
         true => Ok(answer),
         false => Ok(answer.header("x-settle-ledger", "behind")),
     }
+}
+
+/// Counts a feed for as long as it is sent.
+fn counted(mut answer: Answer, context: &Context) -> Answer {
+    if let AnswerBody::Stream(stream) = &mut answer.body {
+        let stream = std::mem::replace(stream, Box::pin(futures::stream::empty()));
+        let open = context.services.feeds.open();
+        answer.body = AnswerBody::Stream(Box::pin(stream.inspect(move |_| {
+            let _ = &open;
+        })));
+    }
+    answer
 }
 
 /// Cuts an answer that is still being sent when the credentials behind it are withdrawn. Feeds look for themselves, so that

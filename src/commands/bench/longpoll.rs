@@ -130,7 +130,8 @@ async fn wake(target: &Target, database: &str, mut waiting: Waiting) -> anyhow::
     Ok(sorted_milliseconds(answers.into_iter().map(|answer| answer.saturating_duration_since(written)).collect()))
 }
 
-fn spread(delays: &[f64]) -> String {
+/// Median, p99 and slowest, in words.
+pub(super) fn spread(delays: &[f64]) -> String {
     let [median, slowest_hundredth, slowest] = [0.5, 0.99, 1.0].map(|part| quantile(delays, part));
     format!("median {median:.1} ms, p99 {slowest_hundredth:.1} ms, slowest {slowest:.1} ms")
 }
@@ -160,7 +161,7 @@ async fn wake_limit(database: &str, possible: u64, count: u64) -> anyhow::Result
 }
 
 /// How many files this process, and so the server it starts, may have open.
-fn open_files() -> Option<u64> {
+pub(super) fn open_files() -> Option<u64> {
     let limits = fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_whitespace().next()?.parse().ok()

@@ -1,4 +1,4 @@
-//! `/_device`: what a device is told of itself and tells of itself. `/_devices`: what others may know of it and do to it.
+//! `/_device`: what a device is told of itself and tells of itself. `/_devices/ID`: what others may do to it.
 
 use serde_json::{Value, json};
 use settle_protocol::Error;
@@ -7,17 +7,18 @@ use super::Handled;
 use super::accounts::text_of;
 use super::database::object_or_empty;
 use super::session::device_text;
-use crate::accounts::enrolments::{self, DeviceId, Enrolment, Pending, Wipe};
-use crate::accounts::standing::{Judged, advice, judge};
+use crate::accounts::enrolments::{self, DeviceId, Enrolment, Pending};
+use crate::accounts::standing::{advice, judge};
 use crate::accounts::tables::ACCOUNTS;
 use crate::accounts::withdrawals::{Pass, cut_device, retire_device};
-use crate::documents::devices::{all_in_escrow, in_escrow};
+use crate::documents::administration::charge_of;
+use crate::documents::devices::in_escrow;
 use crate::documents::error::DocumentError;
 use crate::documents::receipts::newest;
 use crate::http::error::HttpError;
 use crate::http::pipeline::Context;
 use crate::http::response::Answer;
-use crate::storage::{Read, Snapshot, StorageError, hex, unhex};
+use crate::storage::{Read, StorageError, hex, unhex};
 
 pub(super) fn pass_of(context: &Context) -> Result<Pass, HttpError> {
     context.caller.pass.clone().ok_or_else(|| Error::missing().into())
@@ -88,92 +89,25 @@ pub(super) async fn tell(context: &mut Context) -> Handled {
     own(context)
 }
 
-/// What others may know of a device: never what it holds.
-fn view(
-    snapshot: &Snapshot<'_>,
-    device: DeviceId,
-    row: &Enrolment,
-    escrowed: u64,
-    now: u64,
-) -> Result<Value, StorageError> {
-    let account = snapshot.get(&ACCOUNTS, &row.account)?.unwrap_or_default();
-    let Judged { standing, withdrawal, push_until, evidence } = judge(&account, row.epoch, row, now);
-    let last_call = row.seen.max(row.pushed);
-    Ok(json!({
-        "device": hex(&device),
-        "account": row.account,
-        "kind": row.kind,
-        "client": row.client,
-        "name": row.name,
-        "app": row.app,
-        "enrolled": row.enrolled,
-        "last_seen": row.seen,
-        "last_push": row.pushed,
-        "days_silent": now.saturating_sub(last_call) / 86_400,
-        "pending": row.pending,
-        "escrowed": escrowed,
-        "databases": row.databases,
-        "standing": standing,
-        "cause": withdrawal.map(|withdrawal| withdrawal.cause),
-        "withdrawn_at": withdrawal.map(|withdrawal| withdrawal.at),
-        "push_until": push_until,
-        "evidence": evidence,
-        "overridden_by": row.drained.as_ref().map(|drained| drained.by.as_slice()).filter(|by| !by.is_empty()),
-        "wipe": row.wipe.as_ref().map(wipe_view),
-        "alarm": (row.alarm > 0).then_some(row.alarm),
-    }))
-}
-
-/// An order to erase, and how far it is. What a device reports proves nothing.
-fn wipe_view(wipe: &Wipe) -> Value {
-    let state = match (wipe.ordered_at, wipe.reported_at) {
-        (0, _) => "asked",
-        (_, 0) => "ordered",
-        _ => "reported",
-    };
-    let mut view = serde_json::to_value(wipe).unwrap_or_default();
-    view["state"] = state.into();
-    view["evidence"] = if state == "reported" { "self_report".into() } else { Value::Null };
-    view
-}
-
-/// `GET /_devices`: all, or with `account=NAME` those of one account.
-pub(super) fn list(context: &Context) -> Handled {
-    let snapshot = context.services.store.snapshot();
-    let now = context.services.clock.now();
-    let mut rows = Vec::new();
-    enrolments::list(&snapshot, context.request.query.get("account"), |device, row| rows.push((device, row)))?;
-    let escrowed = all_in_escrow(&snapshot)?;
-    let of = |device: &DeviceId| escrowed.get(device).copied().unwrap_or_default();
-    let devices = rows.iter().map(|(device, row)| view(&snapshot, *device, row, of(device), now));
-    let devices = devices.collect::<Result<Vec<_>, _>>()?;
-    Ok(Answer::json(200, json!({"devices": devices}).to_string()))
-}
-
 /// The device that a path names.
 pub(super) fn named(context: &Context) -> Result<DeviceId, HttpError> {
     unhex(context.request.segment(1)).ok_or_else(|| Error::missing().into())
 }
 
+/// What is known of a device.
 pub(super) fn find(reader: &impl Read, device: DeviceId) -> Result<Enrolment, DocumentError> {
     let account = enrolments::account_of(reader, device)?.ok_or_else(Error::missing)?;
     Ok(enrolments::find(reader, &account, device)?.ok_or_else(Error::missing)?)
 }
 
-/// `GET /_devices/ID`.
-pub(super) fn read(context: &Context) -> Handled {
-    Ok(Answer::json(200, view_of(context, named(context)?)?.to_string()))
-}
-
-/// What others may know of one device.
-pub(super) fn view_of(context: &Context, device: DeviceId) -> Result<Value, HttpError> {
-    let snapshot = context.services.store.snapshot();
-    let row = find(&snapshot, device)?;
-    let mut escrowed = 0;
-    for database in context.services.catalogue.all() {
-        escrowed += in_escrow(&snapshot, database.id(), device)?;
+/// What is known of a device, if the caller manages its account; another is as good as none.
+pub(super) fn in_charge(context: &Context, reader: &impl Read, device: DeviceId) -> Result<Enrolment, HttpError> {
+    let row = find(reader, device)?;
+    let account = reader.get(&ACCOUNTS, &row.account)?.unwrap_or_default();
+    match charge_of(reader, &context.caller)?.covers(reader, &account)? {
+        true => Ok(row),
+        false => Err(Error::missing().into()),
     }
-    Ok(view(&snapshot, device, &row, escrowed, context.services.clock.now())?)
 }
 
 /// How a device's rights end.
@@ -189,6 +123,7 @@ pub(super) enum End {
 pub(super) async fn withdraw(context: &mut Context, end: End) -> Handled {
     let body = object_or_empty(context).await?;
     let (device, drain) = (named(context)?, context.drain()?);
+    in_charge(context, &context.services.store.snapshot(), device)?;
     let actor = context.actor(text_of(&body, "reason")?);
     let changed = context.services.store.write(move |batch| -> Result<bool, DocumentError> {
         let row = find(batch, device)?;

@@ -11,9 +11,11 @@ mod draining;
 mod grants;
 mod local;
 mod manifests;
+mod metrics;
 mod node;
 mod pull;
 mod push;
+mod radar;
 mod restore;
 mod server;
 mod session;
@@ -56,8 +58,9 @@ pub(crate) async fn call(endpoint: Endpoint, context: &mut Context) -> Handled {
         Endpoint::OwnDevice => devices::own(context),
         Endpoint::TellOfDevice => Box::pin(devices::tell(context)).await,
         Endpoint::ReportWipe => Box::pin(wipes::report(context)).await,
-        Endpoint::ListDevices => devices::list(context),
-        Endpoint::ReadDevice => devices::read(context),
+        Endpoint::ListDevices => Box::pin(radar::list(context)).await,
+        Endpoint::ReadDevice => radar::read(context),
+        Endpoint::DeviceExposure => Box::pin(radar::exposure(context)).await,
         Endpoint::RetireDevice => Box::pin(devices::withdraw(context, devices::End::Retire)).await,
         Endpoint::CutDevice => Box::pin(devices::withdraw(context, devices::End::Cut)).await,
         Endpoint::WipeDevice => Box::pin(wipes::order(context)).await,
@@ -72,7 +75,7 @@ pub(crate) async fn call(endpoint: Endpoint, context: &mut Context) -> Handled {
         Endpoint::CutAccount => Box::pin(accounts::cut(context)).await,
         Endpoint::NodeName => node::name(context),
         Endpoint::NodeFacts => node::facts(context),
-        Endpoint::Metrics => Ok(node::metrics(context)),
+        Endpoint::Metrics => Box::pin(metrics::metrics(context)).await,
         Endpoint::ReadConfig => node::read_config(context),
         Endpoint::WriteConfig => Box::pin(node::write_config(context)).await,
         Endpoint::ReloadConfig => Ok(Answer::ok(200)),

@@ -120,6 +120,7 @@ pub(super) async fn log_in(context: &mut Context) -> Handled {
         name: form.name,
         password: form.password,
         device: form.device,
+        proved: context.caller.pass.clone().filter(|_| context.caller.proof == Proof::Cookie),
         network: context.request.network,
         now,
         device_session_seconds: context.settings.device_session_seconds,

@@ -6,7 +6,8 @@ use settle_protocol::{Error, ErrorKind};
 use super::Handled;
 use super::accounts::text_of;
 use super::database::object_or_empty;
-use super::devices::{find, named, pass_of, view_of};
+use super::devices::{find, in_charge, named, pass_of};
+use super::radar::view_of;
 use crate::accounts::wipes::{self, Asked, CONFIRM_SECONDS};
 use crate::clock::random;
 use crate::documents::error::DocumentError;
@@ -34,6 +35,7 @@ fn responsible(body: &Map<String, Value>) -> Result<Option<String>, Error> {
 pub(super) async fn order(context: &mut Context) -> Handled {
     let body = object_or_empty(context).await?;
     let (device, responsible) = (named(context)?, responsible(&body)?);
+    in_charge(context, &context.services.store.snapshot(), device)?;
     let actor = context.actor(text_of(&body, "reason")?);
     let fresh = hex(&random::<16>());
     let asked = context.services.store.write(move |batch| -> Result<Asked, DocumentError> {
