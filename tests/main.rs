@@ -13,6 +13,7 @@ mod import;
 mod laws;
 mod recordings;
 mod refusals;
+mod replace;
 mod scope;
 mod scope_model;
 mod shared_attachments;

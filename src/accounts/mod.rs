@@ -13,6 +13,7 @@ pub mod guard;
 pub mod http_date;
 pub mod import_rows;
 pub mod ledger;
+pub mod links;
 pub mod login;
 pub mod password;
 mod recent_map;
