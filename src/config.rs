@@ -182,6 +182,12 @@ pub struct Settings {
     pub quiet_seconds: u64,
     /// Seconds a session of a named device lives without use.
     pub device_session_seconds: u64,
+    /// Seconds for which a link works.
+    pub link_seconds: u64,
+    /// What links begin with, such as `https://sync.example.org`; nothing: the address that the request came to.
+    pub public_url: Option<String>,
+    /// Path to which the page of a link leads on, such as `/app/`.
+    pub link_next: Option<String>,
     /// Documents that one device may have in escrow.
     pub max_escrow_documents: u64,
     /// Bytes that one device may have in escrow.
@@ -232,6 +238,9 @@ impl Default for Settings {
             forbid_draining_changes: false,
             quiet_seconds: 24 * 3600,
             device_session_seconds: 365 * 24 * 3600,
+            link_seconds: 24 * 3600,
+            public_url: None,
+            link_next: None,
             max_escrow_documents: 10_000,
             max_escrow_bytes: 256 << 20,
             soft_scope_documents: 10_000,
@@ -302,6 +311,9 @@ settings_table! {
     "settle" "forbid_draining_changes" => forbid_draining_changes: switch;
     "settle" "quiet_seconds" => quiet_seconds: number;
     "settle" "device_session_seconds" => device_session_seconds: number;
+    "settle" "link_seconds" => link_seconds: number;
+    "settle" "public_url" => public_url: optional;
+    "settle" "link_next" => link_next: optional;
     "settle" "max_escrow_documents" => max_escrow_documents: number;
     "settle" "max_escrow_bytes" => max_escrow_bytes: number;
     "settle" "soft_scope_documents" => soft_scope_documents: number;

@@ -30,11 +30,11 @@ enum Command {
     Restore(restore::RestoreArguments),
     /// Check the audit log, or show its end.
     Audit(audit::AuditArguments),
-    /// Move places of a scoped database.
+    /// Move places of a scoped database, and hand them over to other people.
     Place(place::PlaceArguments),
     /// Devices: list, show, retire, cut, order to erase.
     Device(device::DeviceArguments),
-    /// Accounts: password, disable, enable, retire, cut.
+    /// Accounts: create, list, link, password, disable, enable, retire, cut.
     Account(account::AccountArguments),
     /// Check receipts without a server.
     Receipt(receipt::ReceiptArguments),

@@ -259,6 +259,9 @@ impl Services {
             if let Err(error) = self.logins.forget_expired(self.clock.now()).await {
                 tracing::warn!(%error, "expired sessions could not be forgotten");
             }
+            if let Err(error) = self.logins.forget_links(self.clock.now()).await {
+                tracing::warn!(%error, "old links could not be forgotten");
+            }
             if let Err(error) = self.infer_drained().await {
                 tracing::warn!(%error, "which devices are drained could not be looked up");
             }

@@ -15,6 +15,7 @@ mod import;
 mod laws;
 mod recordings;
 mod refusals;
+mod replace;
 mod restore;
 mod scope;
 mod scope_model;

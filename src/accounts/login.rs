@@ -17,6 +17,7 @@ use super::credential_memory::{CredentialMemory, DEFAULT_CAPACITY, DEFAULT_LIFET
 use super::enrolments::{self, DeviceId, Enrolment, Kind, SEEN_SECONDS, of_client, of_password, of_session};
 use super::error::AccountError;
 use super::ledger::{self, Line};
+use super::links;
 use super::password::{Credential, SALT_BYTES};
 use super::security::ADMIN_ROLE;
 use super::session_cookie::{CookieKey, CookieSettings, PresentedCookie, SessionToken, read_cookie};
@@ -100,6 +101,24 @@ pub struct LoginRequest {
     /// Seconds a session of a named device lives without use.
     pub device_session_seconds: u64,
 }
+
+/// A login by a link that is asked for.
+#[derive(Debug)]
+pub struct LinkRequest {
+    /// The token, as it stands in the link.
+    pub token: String,
+    /// The device, if the client names one.
+    pub device: Option<ClientDevice>,
+    /// Where the connection comes from.
+    pub network: IpAddr,
+    /// Seconds since 1970.
+    pub now: u64,
+    /// Seconds a session of a named device lives without use.
+    pub device_session_seconds: u64,
+}
+
+/// What stands for an account when links are guessed: no account can have this name.
+const LINK_GUESSES: &str = ":link";
 
 /// What a name and a password of it stand for.
 #[derive(Debug, Clone)]
@@ -434,6 +453,73 @@ impl Logins {
             upgrade,
             device: judged.map(|judged| (id, judged)),
         })
+    }
+
+    /// `POST /_session` with a link: uses the link up and begins a session, both in one write. Nobody needs a password.
+    ///
+    /// # Errors
+    /// 401 for a link that does not work, with the reason; 403 for guesses while locked out. A link that somebody made is
+    /// never locked out by others' guesses.
+    pub async fn redeem_link(
+        &self,
+        request: LinkRequest,
+        cookies: &CookieSettings,
+        random: [u8; 32],
+    ) -> Result<LoggedIn, LoginError> {
+        let LinkRequest { token, device, network, now, device_session_seconds } = request;
+        let link = links::fingerprint(&token);
+        let known = match &link {
+            Some(link) => links::is_known(&self.store.snapshot(), link)?,
+            None => false,
+        };
+        let Some(link) = link.filter(|_| known) else {
+            let attempt = Attempt { source: Source::Network(network), account: LINK_GUESSES, epoch: 0 };
+            self.throttle.check(&attempt, now)?;
+            self.throttle.record_failure(&attempt, now);
+            let entry = Entry::new(now, "", "link.unknown").detail("network", network.to_string());
+            self.store.write_unattended(move |batch| audit::append(batch, &entry));
+            return Err(AccountError::unauthorized(links::UNKNOWN).into());
+        };
+        let token = SessionToken::from_random(random);
+        let fingerprint = token.fingerprint();
+        let lifetime = if device.is_some() { device_session_seconds } else { cookies.lifetime_seconds };
+        let begun = self.store.write(move |batch| -> Result<_, LoginError> {
+            let (name, account) = links::redeem(batch, &link, now)?;
+            let id = match &device {
+                Some(client) => of_client(&name, &client.id),
+                None => of_session(&fingerprint),
+            };
+            let epoch = account.epoch;
+            let row =
+                SessionRow { name, operator: false, epoch, born: now, expires: now + lifetime, lifetime, device: id };
+            let judged = enrol(batch, &row, device, now)?;
+            let entry = Entry::new(now, &row.name, "login.link").account(&row.name).device(&id);
+            audit::append(batch, &entry)?;
+            batch.put(&SESSIONS, &fingerprint, &row);
+            Ok((row.name, account.roles, id, judged))
+        });
+        let (name, roles, device, judged) = begun.await?;
+        let cookies = CookieSettings { lifetime_seconds: lifetime, ..cookies.clone() };
+        let cookie = cookies.set_cookie(&self.cookie_key, &token, now);
+        Ok(LoggedIn { name, roles, cookie, upgrade: None, device: Some((device, judged)) })
+    }
+
+    /// Forgets links that have been over for long. Called from time to time.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn forget_links(&self, now: u64) -> Result<(), StorageError> {
+        let over = links::forgettable(&self.store.snapshot(), now)?;
+        if over.is_empty() {
+            return Ok(());
+        }
+        self.store.write(move |batch| over.iter().try_for_each(|link| links::forget(batch, link))).await
+    }
+
+    /// Whether an operator of the configuration has this name.
+    #[must_use]
+    pub fn is_operator(&self, name: &str) -> bool {
+        self.operators.contains_key(name)
     }
 
     async fn hash(&self, password: String, random: [u8; 32]) -> Option<Credential> {

@@ -15,6 +15,7 @@ pub mod import_rows;
 pub mod ledger;
 pub mod ledger_copy;
 pub mod ledger_file;
+pub mod links;
 pub mod login;
 pub mod password;
 mod recent_map;

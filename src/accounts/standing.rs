@@ -196,7 +196,7 @@ pub enum Next {
 pub fn advice(account: &AccountRow, judged: &Judged, wipe_ordered: bool) -> (Next, &'static str) {
     let may_return =
         matches!(judged.withdrawal.map(|withdrawal| withdrawal.cause), Some(Cause::PasswordChanged | Cause::Disabled));
-    let may_log_in = may_return && account.is_open() && account.credential.is_some();
+    let may_log_in = may_return && account.is_open() && (account.exists || account.credential.is_some());
     match judged.standing {
         _ if wipe_ordered && judged.evidence != Some(Evidence::Manifest) => {
             (Next::Wipe, "Your supervisors decided that this device is erased, although work on it may be lost.")

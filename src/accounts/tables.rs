@@ -9,17 +9,19 @@ pub const ACCOUNTS: Table<String, AccountRow> = Table::new(Family::Accounts);
 pub const SESSIONS: Table<[u8; 32], SessionRow> = Table::new(Family::Sessions);
 
 const VERSION: u8 = 1;
-/// Version 2 has places and contact, version 3 also what was withdrawn.
-const ACCOUNT_VERSION: u8 = 3;
+/// Version 2 has places and contact, version 3 also what was withdrawn, version 4 whether there is a document.
+const ACCOUNT_VERSION: u8 = 4;
 /// Version 2 has the device.
 const SESSION_VERSION: u8 = 2;
 
 /// What logging in needs to know. Kept when the account is deleted, so that its epoch never runs backwards.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AccountRow {
+    /// It has a document in `_users`. An account without a password is there, too: it logs in by links.
+    pub exists: bool,
     /// Grows with every change of the credential; sessions remember the one of their birth.
     pub epoch: u64,
-    /// The hash as text; nothing: nobody can log in.
+    /// The hash as text; nothing: nobody can log in with a password.
     pub credential: Option<String>,
     /// Roles.
     pub roles: Vec<String>,
@@ -131,6 +133,7 @@ impl Value for AccountRow {
         for former in &self.former {
             former.encode(out);
         }
+        out.push(u8::from(self.exists));
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
@@ -152,6 +155,11 @@ impl Value for AccountRow {
             let count = from.varint()?;
             row.former = (0..count).map(|_| Former::decode(&mut from)).collect::<Option<_>>()?;
         }
+        row.exists = match version {
+            4.. => from.byte()? == 1,
+            // Nothing of a deleted account was kept but its epochs.
+            _ => row.credential.is_some() || !row.roles.is_empty() || !row.places.is_empty() || row.contact.is_some(),
+        };
         Some(row)
     }
 }
@@ -215,7 +223,7 @@ mod tests {
             let withdrawal = Withdrawal { cause: CAUSES[cause], at: epoch, drain };
             let former = Former { epoch, withdrawal, credential: credential.clone(), roles: roles.clone() };
             let account = AccountRow {
-                epoch, credential, places: roles.clone(), roles, needs_second_factor: operator,
+                exists: operator, epoch, credential, places: roles.clone(), roles, needs_second_factor: operator,
                 contact: Some(name.clone()).filter(|name| !name.is_empty()),
                 closed: Closed::ALL[cause % 3], former: vec![former; cause],
             };

@@ -6,6 +6,7 @@ use std::io::Read as _;
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
+use super::account_making::{self, Making};
 use super::device::{devices_of, foretold};
 use super::remote::{Acting, Remote, ask, escaped};
 use crate::clock::random;
@@ -19,6 +20,8 @@ pub struct AccountArguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
+    #[command(flatten)]
+    Making(Making),
     /// Give another password: made up and printed once, or read from standard input. Old logins may push, and nothing else.
     Password(PasswordArguments),
     /// Close an account to logins until it is enabled again. Its devices may push what they hold.
@@ -68,6 +71,7 @@ pub fn run(arguments: AccountArguments) -> anyhow::Result<()> {
     let drained =
         |drain: &Option<String>| drain.as_ref().map(|drain| format!("?drain={}", escaped(drain))).unwrap_or_default();
     match arguments.action {
+        Action::Making(making) => account_making::run(making),
         Action::Password(arguments) => change_password(&arguments, &drained(&arguments.withdraw.drain)),
         Action::Disable(WithdrawArguments { named, drain }) => {
             act(&named, &format!("disable{}", drained(&drain)), "disabled: its devices may push, nobody can log in")

@@ -1,7 +1,9 @@
-//! `settle place move`: moves a place or a person of a scoped database through a running server.
+//! `settle place`: moves a place or a person of a scoped database through a running server. What changes who holds a place
+//! is in `handing_over.rs`.
 
 use serde_json::{Value, json};
 
+use super::handing_over::{self, HandingOver};
 use super::remote::{Acting, Remote, ask, escaped};
 
 /// Arguments of `settle place`.
@@ -15,6 +17,8 @@ pub struct PlaceArguments {
 enum Action {
     /// Move a place or a person, with everything below it, below another place.
     Move(MoveArguments),
+    #[command(flatten)]
+    HandOver(HandingOver),
 }
 
 #[derive(Debug, clap::Args)]
@@ -34,7 +38,10 @@ struct MoveArguments {
 /// # Errors
 /// When the server cannot be reached or refuses; the message says what to do.
 pub fn run(arguments: PlaceArguments) -> anyhow::Result<()> {
-    let Action::Move(arguments) = arguments.action;
+    let arguments = match arguments.action {
+        Action::Move(arguments) => arguments,
+        Action::HandOver(action) => return handing_over::run(action),
+    };
     let Acting { remote: Remote { url, json: as_json }, dry_run } = &arguments.acting;
     let query = if *dry_run { "?dry_run=true" } else { "" };
     let path = format!("/{}/_places/{}/move{query}", escaped(&arguments.database), escaped(&arguments.id));

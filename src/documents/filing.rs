@@ -157,6 +157,11 @@ impl Writing<'_, '_> {
         if old.line != new.line {
             then.lines.insert(anchor);
             self.deepen(new.line.len())?;
+            let parent = |filed: &Filed| filed.contact().and_then(|contact| contact.parents.first().cloned());
+            let (from, to) = (parent(old), parent(new));
+            if from != to {
+                self.note_line(id, &old.line, from.as_ref(), to.as_ref());
+            }
         }
         if was && is && old.deleted != new.deleted {
             then.subjects.insert(anchor);
@@ -195,6 +200,7 @@ impl Writing<'_, '_> {
         now: Option<&str>,
         then: &mut Consequences,
     ) -> StorageResult<()> {
+        self.note_primary(place, now)?;
         for (contact, named) in [(before, false), (now, true)] {
             let Some(contact) = contact else { continue };
             let subject = of_contact(contact);

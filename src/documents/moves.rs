@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
-use settle_protocol::raw_json::Scanner;
 use settle_protocol::{Error, Revision};
 
 use super::devices::{DEVICES, DeviceRow};
 use super::error::{DocumentError, DocumentResult};
 use super::filed::{FeedView, PLACEMENTS, feed_prefix};
+use super::members::with_members;
 use super::resolving::parents_below;
 use super::scopes::scope_at;
 use super::tables::{ChangeView, DatabaseId, DocumentKey};
@@ -101,30 +101,7 @@ pub fn with_parent(members: &str, parents: &[String]) -> Result<String, Error> {
         }
         Some(link)
     });
-    let parent = parent.unwrap_or_default().to_string();
-    let whole = format!("{{{members}}}");
-    let mut out = String::with_capacity(whole.len() + parent.len());
-    let mut found = false;
-    Scanner::of_text(&whole).object(|name, value| {
-        let name = name.decode().into_owned();
-        let text = value.value()?;
-        if !out.is_empty() {
-            out.push(',');
-        }
-        out.push_str(&serde_json::Value::from(name.as_str()).to_string());
-        out.push(':');
-        found |= name == "parent";
-        out.push_str(if name == "parent" { &parent } else { text });
-        Ok(())
-    })?;
-    if !found {
-        if !out.is_empty() {
-            out.push(',');
-        }
-        out.push_str("\"parent\":");
-        out.push_str(&parent);
-    }
-    Ok(out)
+    with_members(members, &[("parent", Some(parent.unwrap_or_default().to_string()))])
 }
 
 /// Ids of all documents filed under a contact.

@@ -3,7 +3,9 @@
 use settle_protocol::Revision;
 use settle_protocol::sequence::Position;
 
+use super::custody::Arrival;
 use super::tables::{DatabaseId, short_hash};
+use crate::accounts::standing::Standing;
 use crate::storage::{Family, Key, Table, Value};
 
 /// database, document, revision → who brought it
@@ -49,26 +51,78 @@ pub struct ProvenanceRow {
     pub time: u64,
     /// Brought by somebody who sees everything: its primary contact counts (S16).
     pub trusted: bool,
+    /// What the credentials behind it were worth.
+    pub arrival: Arrival,
+}
+
+const TRUSTED: u8 = 1;
+const AFTER_HANDOVER: u8 = 2;
+/// Standings by the two bits above these.
+const STANDINGS: [Standing; 3] = [Standing::Active, Standing::Draining, Standing::Drained];
+const STANDING_SHIFT: u32 = 2;
+
+impl ProvenanceRow {
+    fn flags(&self) -> u8 {
+        let standing = STANDINGS.iter().position(|known| *known == self.arrival.standing).unwrap_or_default();
+        let flag = |set: bool, bit| if set { bit } else { 0 };
+        flag(self.trusted, TRUSTED)
+            | flag(self.arrival.after_handover, AFTER_HANDOVER)
+            | ((standing as u8) << STANDING_SHIFT)
+    }
 }
 
 impl Value for ProvenanceRow {
     fn encode(&self, out: &mut Vec<u8>) {
         use crate::storage::Encode;
-        out.extend_from_slice(&[1, u8::from(self.trusted)]);
+        out.extend_from_slice(&[1, self.flags()]);
         out.string(self.account.as_bytes());
         out.extend_from_slice(&self.device);
         out.varint(self.position);
         out.varint(self.time);
+        out.varint(self.arrival.epoch);
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
         let mut from = super::tables::versioned(bytes)?;
+        let flags = from.byte()?;
+        let standing = STANDINGS.get(usize::from(flags >> STANDING_SHIFT)).copied()?;
+        let after_handover = flags & AFTER_HANDOVER != 0;
         Some(Self {
-            trusted: from.byte()? == 1,
+            trusted: flags & TRUSTED != 0,
             account: from.text()?.to_owned(),
             device: from.array()?,
             position: from.varint()?,
             time: from.varint()?,
+            // Rows of before end here.
+            arrival: Arrival { epoch: from.varint().unwrap_or_default(), standing, after_handover },
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_read_back_also_those_without_an_epoch() {
+        for (standing, trusted, after_handover) in
+            [(Standing::Active, true, false), (Standing::Draining, false, true), (Standing::Drained, true, true)]
+        {
+            let arrival = Arrival { epoch: 7, standing, after_handover };
+            let row = ProvenanceRow {
+                account: "ann".into(),
+                position: 5,
+                time: 9,
+                trusted,
+                arrival,
+                ..ProvenanceRow::default()
+            };
+            let mut bytes = Vec::new();
+            row.encode(&mut bytes);
+            assert_eq!(ProvenanceRow::decode(&bytes), Some(row.clone()));
+            bytes.pop();
+            let older = Arrival { epoch: 0, ..arrival };
+            assert_eq!(ProvenanceRow::decode(&bytes), Some(ProvenanceRow { arrival: older, ..row }));
+        }
     }
 }

@@ -25,7 +25,7 @@ use super::users::UserWrite;
 use crate::access::facts::{Facts, SETTINGS};
 use crate::access::placement::Anchor;
 use crate::access::scope::ScopeSettings;
-use crate::accounts::standing::Right;
+use crate::accounts::standing::{Right, Standing};
 use crate::accounts::withdrawals::note_push;
 use crate::storage::{Batch, Read, StorageResult};
 
@@ -146,6 +146,10 @@ pub struct Writing<'b, 'a> {
     pub(super) touched: BTreeSet<String>,
     /// Anchors whose feeds this request changed.
     pub(super) reached: BTreeSet<Anchor>,
+    /// What the author's credentials are worth.
+    pub(super) standing: Standing,
+    /// An account, and whether it gave a place away once; unknown until it is asked for.
+    pub(super) gave_away: Option<(String, bool)>,
     revs_limit: usize,
     before: Counters,
     /// The depth of the deepest line, once it was looked up.
@@ -167,11 +171,13 @@ impl<'b, 'a> Writing<'b, 'a> {
     /// `404` when it was deleted, `401` or `403` when the right was withdrawn meanwhile, or a failure of the store.
     pub fn begin_as(batch: &'b mut Batch<'a>, database: &Database, author: Author) -> DocumentResult<Self> {
         let row = still_there(batch, database)?;
+        let mut standing = Standing::Active;
         if let Some(pass) = &author.pass {
             let judged = pass.judge(batch, author.now)?;
             judged.allow(if author.edits { Right::Everything } else { Right::Push })?;
             let database = (!author.edits).then_some(database.name.as_str());
             note_push(batch, pass, &judged, database, author.now)?;
+            standing = judged.standing;
         }
         let counters = batch.get(&COUNTERS, &DatabaseKey(row.id))?.unwrap_or_default();
         Ok(Self {
@@ -183,6 +189,8 @@ impl<'b, 'a> Writing<'b, 'a> {
             fresh: None,
             touched: BTreeSet::new(),
             reached: BTreeSet::new(),
+            standing,
+            gave_away: None,
             revs_limit: row.revs_limit as usize,
             before: counters,
             deepest: None,
@@ -399,7 +407,7 @@ impl<'b, 'a> Writing<'b, 'a> {
             self.drop_body(&write.id, &row, &cut)?;
         }
         if self.scoped {
-            self.note_provenance(&write.id, revision);
+            self.note_provenance(write, revision)?;
             super::escrow::settle(self.batch, self.id, &write.id, revision)?;
             self.fresh = write.facts.clone().map(|facts| (revision.clone(), facts));
         }
@@ -415,15 +423,18 @@ impl<'b, 'a> Writing<'b, 'a> {
         }
     }
 
-    fn note_provenance(&mut self, id: &str, revision: &Revision) {
+    fn note_provenance(&mut self, write: &Write, revision: &Revision) -> StorageResult<()> {
+        let arrival = self.arrival(write)?;
         let row = ProvenanceRow {
             account: self.author.account.clone(),
             device: self.author.device,
             position: self.counters.position + 1,
             time: self.author.now,
             trusted: self.author.limits.is_none(),
+            arrival,
         };
-        self.batch.put(&PROVENANCE, &ProvenanceKey::new(self.id, id, revision), &row);
+        self.batch.put(&PROVENANCE, &ProvenanceKey::new(self.id, &write.id, revision), &row);
+        Ok(())
     }
 
     /// Sets (`Some`) or removes one attachment of a document, as a new revision with the same body.

@@ -43,6 +43,15 @@ pub enum Endpoint {
     ListGrants,
     MakeGrant,
     RevokeGrant,
+    ListAccounts,
+    CreateAccount,
+    ReadAccount,
+    ChangeAccount,
+    PutAccount,
+    DeleteAccount,
+    MakeLink,
+    ShowLink,
+    UseLink,
     AllDatabases,
     DatabasesInfo,
     ActiveTasks,
@@ -92,6 +101,11 @@ pub enum Endpoint {
     ReadEscrow,
     DecideEscrow,
     MovePlace,
+    ReplaceHolder,
+    RenameHolder,
+    HandOver,
+    UndoReplace,
+    ReadCustody,
     ReadPurgedInfosLimit,
     WritePurgedInfosLimit,
     TemporaryView,
@@ -157,6 +171,15 @@ routes! {
     MakeGrant             "POST"         [Lit("_grants")]                                Account;
     RevokeGrant           "POST"         [Lit("_grants"), Name, Lit("revoke")]           Account;
     CutAccount            "POST"         [Lit("_accounts"), Name, Lit("cut")]            Accounts;
+    ListAccounts          "GET"          [Lit("_accounts")]                              Accounts;
+    CreateAccount         "POST"         [Lit("_accounts")]                              Accounts;
+    ReadAccount           "GET"          [Lit("_accounts"), Name]                        Accounts;
+    PutAccount            "PUT"          [Lit("_accounts"), Name]                        Accounts;
+    ChangeAccount         "PATCH"        [Lit("_accounts"), Name]                        Accounts;
+    DeleteAccount         "DELETE"       [Lit("_accounts"), Name]                        Accounts;
+    MakeLink              "POST"         [Lit("_accounts"), Name, Lit("link")]           Accounts;
+    ShowLink              "GET"          [Lit("_links"), Name]                           Anyone;
+    UseLink               "POST"         [Lit("_links"), Name]                           Anyone;
     AllDatabases          "GET"          [Lit("_all_dbs")]                               Anyone;
     DatabasesInfo         "GET,POST"     [Lit("_dbs_info")]                              Operate;
     ActiveTasks           "GET"          [Lit("_active_tasks")]                          Operate;
@@ -215,6 +238,11 @@ routes! {
     ReadEscrow            "GET"          [Db, Lit("_escrow"), Name]                      Pull;
     DecideEscrow          "POST"         [Db, Lit("_escrow"), Name, Name]                Edit;
     MovePlace             "POST"         [Db, Lit("_places"), Name, Lit("move")]         Edit;
+    ReplaceHolder         "POST"         [Db, Lit("_places"), Name, Lit("replace")]      Accounts;
+    RenameHolder          "POST"         [Db, Lit("_places"), Name, Lit("rename_holder")] Accounts;
+    HandOver              "POST"         [Db, Lit("_places"), Name, Lit("hand_over")]    Accounts;
+    UndoReplace           "POST"         [Db, Lit("_places"), Name, Lit("undo_replace")] Accounts;
+    ReadCustody           "GET"          [Db, Lit("_custody"), Name]                     Pull;
     ReadPurgedInfosLimit  "GET"          [Db, Lit("_purged_infos_limit")]                Pull;
     WritePurgedInfosLimit "PUT"          [Db, Lit("_purged_infos_limit")]                Operate;
     TemporaryView         "GET,POST"     [Db, Lit("_temp_view")]                         Pull;

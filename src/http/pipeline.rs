@@ -198,7 +198,8 @@ async fn dispatch(services: Arc<Services>, settings: Arc<Settings>, request: Req
         reports_wipe: request.segments == ["_device", "wipe_reported"],
     };
     let now = services.clock.now_kept(&services.store);
-    let logging_in = request.method == "POST" && request.segments == ["_session"];
+    let by_link = request.segments.len() == 2 && request.segment(0) == "_links";
+    let logging_in = by_link || (request.method == "POST" && request.segments == ["_session"]);
     let caller = match services.logins.caller(&shown, &services.cookies(), now).await {
         Ok(caller) => caller,
         Err(_) if logging_in => Caller::anonymous(), // an old cookie or password must not keep anybody from logging in

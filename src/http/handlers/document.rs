@@ -127,12 +127,13 @@ pub(super) fn read(context: &Context) -> Handled {
     let mut found = find(&snapshot, database, &context.view, &id, &wanted)?;
     show(context, &mut found);
     let tag = tag_of(&found.revision);
-    let tagged = !include.shows_more_than_revision(&found);
+    let provenance = context.request.query.flag("provenance") && context.require_steward().is_ok();
+    let tagged = !provenance && !include.shows_more_than_revision(&found);
     if tagged && matches_tag(context.request.header("if-none-match"), &tag) {
         return Ok(Answer::not_modified(&tag));
     }
     let mut out = Output::with_capacity(found.body.text.len() + 128);
-    let answer = if accepts(context.request.header("accept"), "multipart", "related") {
+    let answer = if !provenance && accepts(context.request.header("accept"), "multipart", "related") {
         let sent = found.write_following(&snapshot, database, &include, &mut out);
         if sent.is_empty() {
             out.text.push(b'\n');
@@ -144,7 +145,7 @@ pub(super) fn read(context: &Context) -> Handled {
         }
     } else {
         found.write(&snapshot, database, &include, &mut out);
-        if context.request.query.flag("provenance") && context.require_steward().is_ok() {
+        if provenance {
             write_provenance(&snapshot, database, &found, &mut out)?;
         }
         out.text.push(b'\n');
@@ -161,7 +162,9 @@ fn write_provenance(snapshot: &Snapshot<'_>, database: u32, found: &Found, out: 
         let Some(row) = snapshot.get(&PROVENANCE, &key)? else { continue };
         let (account, device) = (row.account, hex(&row.device));
         rows.push(serde_json::json!({"rev": node.revision.to_string(), "account": account, "device": device,
-                                     "position": row.position, "time": row.time}));
+                                     "position": row.position, "time": row.time, "epoch": row.arrival.epoch,
+                                     "standing": row.arrival.standing,
+                                     "received_after_handover": row.arrival.after_handover}));
     }
     out.text.pop(); // the closing brace
     let member = format!(",\"_provenance\":{}}}", serde_json::Value::Array(rows));

@@ -1,14 +1,17 @@
 //! One function per endpoint: parse, one call downward, write the answer. No rule is decided here.
 
+mod account_changes;
 mod accounts;
 mod attachment;
 mod audit;
 mod bulk_get;
+mod custody;
 mod database;
 mod devices;
 mod document;
 mod draining;
 mod grants;
+mod links;
 mod local;
 mod manifests;
 mod metrics;
@@ -73,6 +76,20 @@ pub(crate) async fn call(endpoint: Endpoint, context: &mut Context) -> Handled {
         Endpoint::MakeGrant => Box::pin(grants::make(context)).await,
         Endpoint::RevokeGrant => Box::pin(grants::revoke(context)).await,
         Endpoint::CutAccount => Box::pin(accounts::cut(context)).await,
+        people @ (Endpoint::ListAccounts
+        | Endpoint::CreateAccount
+        | Endpoint::ReadAccount
+        | Endpoint::PutAccount
+        | Endpoint::ChangeAccount
+        | Endpoint::DeleteAccount
+        | Endpoint::MakeLink
+        | Endpoint::ShowLink
+        | Endpoint::UseLink
+        | Endpoint::ReplaceHolder
+        | Endpoint::RenameHolder
+        | Endpoint::HandOver
+        | Endpoint::UndoReplace
+        | Endpoint::ReadCustody) => Box::pin(call_about_people(people, context)).await,
         Endpoint::NodeName => node::name(context),
         Endpoint::NodeFacts => node::facts(context),
         Endpoint::Metrics => Box::pin(metrics::metrics(context)).await,
@@ -131,6 +148,27 @@ pub(crate) async fn call(endpoint: Endpoint, context: &mut Context) -> Handled {
         Endpoint::QueryNotYet => not_yet("Queries (`_find`, `_index`, `_explain`) and partitions"),
         Endpoint::FunctionNotYet => not_yet("Views and other functions of design documents"),
         Endpoint::ServerNotYet => not_yet("Server-side replication, database updates and the web interface"),
+    }
+}
+
+/// Calls the handler of an endpoint that is about accounts, links, and who holds a place.
+async fn call_about_people(endpoint: Endpoint, context: &mut Context) -> Handled {
+    match endpoint {
+        Endpoint::ListAccounts => account_changes::list(context),
+        Endpoint::CreateAccount => account_changes::create(context).await,
+        Endpoint::ReadAccount => account_changes::read(context),
+        Endpoint::PutAccount => account_changes::put(context).await,
+        Endpoint::ChangeAccount => account_changes::change(context).await,
+        Endpoint::DeleteAccount => account_changes::delete(context).await,
+        Endpoint::MakeLink => links::make(context).await,
+        Endpoint::ShowLink => Ok(links::show(context)),
+        Endpoint::UseLink => links::redeem(context).await,
+        Endpoint::ReplaceHolder => custody::replace(context).await,
+        Endpoint::RenameHolder => custody::rename_holder(context).await,
+        Endpoint::HandOver => custody::hand_over(context).await,
+        Endpoint::UndoReplace => custody::undo(context).await,
+        Endpoint::ReadCustody => custody::read(context),
+        _ => Err(Error::missing().into()),
     }
 }
 

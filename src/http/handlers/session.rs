@@ -6,7 +6,7 @@ use settle_protocol::{Error, ErrorKind};
 use super::Handled;
 use crate::accounts::caller::Proof;
 use crate::accounts::error::AccountError;
-use crate::accounts::login::{ClientDevice, LoginError, LoginRequest};
+use crate::accounts::login::{ClientDevice, LinkRequest, LoggedIn, LoginError, LoginRequest};
 use crate::clock::random;
 use crate::documents::users::{USERS, upgrade};
 use crate::documents::write::Writing;
@@ -40,6 +40,8 @@ pub(super) fn info(context: &Context) -> Handled {
 struct Form {
     name: String,
     password: String,
+    /// A link instead of name and password.
+    link: Option<String>,
     device: Option<ClientDevice>,
 }
 
@@ -102,9 +104,10 @@ async fn read_form(context: &mut Context) -> Result<Form, Error> {
         }
     };
     let get = |name: &str| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
-    let name = get("name").or_else(|| get("username"));
+    let link = get("link").filter(|_| kind == "application/json");
+    let name = get("name").or_else(|| get("username")).or_else(|| link.as_ref().map(|_| String::new()));
     let name = name.ok_or_else(|| Error::bad_request("request body must contain a username"))?;
-    Ok(Form { name, password: get("password").unwrap_or_default(), device })
+    Ok(Form { name, password: get("password").unwrap_or_default(), link, device })
 }
 
 /// `POST /_session`.
@@ -114,6 +117,9 @@ pub(super) async fn log_in(context: &mut Context) -> Handled {
         return Err(Error::bad_request("path must begin with a /.").into());
     }
     let form = read_form(context).await?;
+    if let Some(token) = form.link {
+        return log_in_by_link(context, token, form.device).await;
+    }
     let services = &context.services;
     let (cookies, now) = (services.cookies(), services.clock.now());
     let request = LoginRequest {
@@ -157,6 +163,34 @@ pub(super) async fn log_in(context: &mut Context) -> Handled {
         None => Answer::json(200, body.to_string()),
     };
     Ok(answer.header("set-cookie", &logged_in.cookie))
+}
+
+/// `POST /_session` with a link.
+async fn log_in_by_link(context: &Context, token: String, device: Option<ClientDevice>) -> Handled {
+    let named = device.is_some();
+    let logged_in = redeem(context, token, device).await?;
+    let mut body = json!({"ok": true, "name": logged_in.name, "roles": logged_in.roles});
+    if let Some((device, judged)) = logged_in.device.filter(|_| named) {
+        body["device"] = json!({"id": hex(&device), "standing": judged.standing});
+    }
+    Ok(Answer::json(200, body.to_string()).header("set-cookie", &logged_in.cookie))
+}
+
+/// Uses a link up and begins a session.
+pub(super) async fn redeem(
+    context: &Context,
+    token: String,
+    device: Option<ClientDevice>,
+) -> Result<LoggedIn, LoginError> {
+    let services = &context.services;
+    let request = LinkRequest {
+        token,
+        device,
+        network: context.request.network,
+        now: services.clock.now(),
+        device_session_seconds: context.settings.device_session_seconds,
+    };
+    services.logins.redeem_link(request, &services.cookies(), random()).await
 }
 
 /// `DELETE /_session`: ends the session on the server; always 200.
