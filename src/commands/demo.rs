@@ -2,7 +2,8 @@
 //!
 //! Starts this very program as a server on loopback, loads the district into a scoped database over plain HTTP as any
 //! client would, and lets `tests/clients/demo.mjs` show three phones and a supervisor: each pulls its own part, one works
-//! offline, meets a conflict and converges, and a household moves from one to another. At a terminal, or with `--keep`, the
+//! offline, meets a conflict and converges, and a household moves from one to another. Then `demo_handover.mjs` beside it shows
+//! a health worker who leaves with unsent work, and a phone that is stolen. At a terminal, or with `--keep`, the
 //! server stays for your own tries. Without `--data` everything it wrote is gone afterwards.
 //! Never touches a database that holds something already, and ends no server that it did not start.
 
@@ -88,10 +89,12 @@ async fn perform(arguments: &DemoArguments, client: Option<PathBuf>) -> anyhow::
     println!("The data is in {}", data.display());
     let url = format!("http://{NAME}:{password}@{address}");
     load(&Target::parse(&url)?, &password).await?;
-    let code = match client {
-        Some(client) => show(client, url.clone(), password.clone()).await?,
-        None => 0,
-    };
+    let mut code = 0;
+    for script in client.iter().flat_map(|folder| SCRIPTS.map(|script| folder.join(script))) {
+        if code == 0 {
+            code = show(script, url.clone(), password.clone()).await?;
+        }
+    }
     let terminal = std::io::stdin().is_terminal();
     if arguments.keep || (terminal && code == 0) {
         println!("\n{}", suggestions(&url, address, &password));
@@ -159,20 +162,24 @@ fn check_rows(status: u16, answer: &[u8], expected: usize) -> anyhow::Result<()>
     }
 }
 
-/// The PouchDB script, after making sure that it can run.
+/// What PouchDB phones show, one after the other.
+const SCRIPTS: [&str; 2] = ["demo.mjs", "demo_handover.mjs"];
+
+/// The folder of the PouchDB scripts, after making sure that they can run.
 fn find_client() -> anyhow::Result<PathBuf> {
-    const SCRIPT: &str = "tests/clients/demo.mjs";
+    const FOLDER: &str = "tests/clients";
     let folders = [PathBuf::from("."), PathBuf::from(env!("CARGO_MANIFEST_DIR"))];
-    let script = folders.iter().map(|folder| folder.join(SCRIPT)).find(|script| script.is_file());
-    let script = script.with_context(|| format!("{SCRIPT} is not here: run this in the checkout, or {WITHOUT}"))?;
+    let is_there = |folder: &PathBuf| SCRIPTS.iter().all(|script| folder.join(script).is_file());
+    let folder = folders.iter().map(|folder| folder.join(FOLDER)).find(is_there);
+    let folder = folder.with_context(|| format!("{FOLDER} is not here: run this in the checkout, or {WITHOUT}"))?;
     let node = Command::new("node").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     ensure!(
         node.is_ok_and(|status| status.success()),
         "the demo needs Node 20 or newer (`node`) for its PouchDB client: install it, or {WITHOUT}"
     );
-    let installed = script.with_file_name("node_modules").join("pouchdb-core");
+    let installed = folder.join("node_modules").join("pouchdb-core");
     ensure!(installed.is_dir(), "PouchDB is not installed: run `make clients` in the checkout, or {WITHOUT}");
-    Ok(script.canonicalize()?)
+    Ok(folder.canonicalize()?)
 }
 
 const WITHOUT: &str = "use --without-client to start and load the server only";

@@ -122,7 +122,9 @@ impl From<LoginError> for DocumentError {
 }
 
 impl Desk<'_> {
-    pub(super) fn user_author(&self) -> UserAuthor {
+    /// Whoever acts, as an author of `_users` documents.
+    #[must_use]
+    pub fn user_author(&self) -> UserAuthor {
         UserAuthor {
             name: Some(self.actor.name.clone()).filter(|name| !name.is_empty()),
             server_admin: true,

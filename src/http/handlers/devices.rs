@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use settle_protocol::Error;
 
 use super::Handled;
+use super::account_changes::{act, desk_of};
 use super::accounts::text_of;
 use super::database::object_or_empty;
 use super::session::device_text;
@@ -122,16 +123,19 @@ pub(super) enum End {
 /// `POST /_devices/ID/retire`, `/cut`.
 pub(super) async fn withdraw(context: &mut Context, end: End) -> Handled {
     let body = object_or_empty(context).await?;
-    let (device, drain) = (named(context)?, context.drain()?);
-    in_charge(context, &context.services.store.snapshot(), device)?;
-    let actor = context.actor(text_of(&body, "reason")?);
-    let changed = context.services.store.write(move |batch| -> Result<bool, DocumentError> {
+    let device = named(context)?;
+    let desk = desk_of(context, None, text_of(&body, "reason")?)?;
+    let changed = act(context, desk, move |batch, desk| {
         let row = find(batch, device)?;
+        let account = batch.get(&ACCOUNTS, &row.account)?.unwrap_or_default();
+        if !charge_of(batch, &desk.caller)?.covers(batch, &account)? {
+            return Err(Error::missing().into());
+        }
         Ok(match end {
-            End::Retire => retire_device(batch, device, row, drain, &actor)?,
-            End::Cut => cut_device(batch, device, row, &actor)?,
+            End::Retire => retire_device(batch, device, row, desk.drain, &desk.actor)?,
+            End::Cut => cut_device(batch, device, row, &desk.actor)?,
         })
-    });
-    let changed = changed.await?;
+    })
+    .await?;
     Ok(Answer::json(200, json!({"ok": true, "changed": changed}).to_string()))
 }
