@@ -29,7 +29,6 @@ impl Guard {
             Ok(()) => self.changes.mark_changed(),  // it stays news until somebody has judged
             Err(_) => std::future::pending().await, // nothing more is ever told
         }
-        self.changes.mark_changed(); // waiting has marked it as seen, and nobody has looked yet
     }
 
     /// What the credentials are worth now (seconds since 1970).

@@ -10,6 +10,7 @@ mod cors;
 mod endpoint;
 mod error;
 mod handlers;
+mod in_flight;
 mod lenient_target;
 mod listener;
 pub mod load;

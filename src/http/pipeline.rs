@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use futures::StreamExt;
 use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue, SERVER, SET_COOKIE};
 use settle_protocol::{Error, ErrorKind};
@@ -13,6 +12,7 @@ use settle_protocol::{Error, ErrorKind};
 use super::endpoint::{Endpoint, Found, find, is_listing};
 use super::error::HttpError;
 use super::handlers;
+use super::in_flight::guarded;
 use super::request::Request;
 use super::response::{Answer, AnswerBody};
 use super::{compression, cors};
@@ -20,7 +20,6 @@ use crate::access::need::{Need, permit};
 use crate::access::view::View;
 use crate::accounts::caller::{Caller, Proof};
 use crate::accounts::error::AccountError;
-use crate::accounts::guard::Guard;
 use crate::accounts::login::Credentials;
 use crate::accounts::standing::{Drain, Right};
 use crate::accounts::withdrawals::Actor;
@@ -266,11 +265,8 @@ async fn handle(
     let memory = services.body_memory.share(settings.max_body_memory_bytes);
     let mut context = Context { services, settings, caller, request, database, view, need, memory };
     let answer = handlers::call(endpoint, &mut context).await?;
-    let answer = match need {
-        Need::Pull => guarded(answer, &context),
-        Need::Feed => counted(answer, &context),
-        _ => answer,
-    };
+    let answer = guarded(answer, &context);
+    let answer = if need == Need::Feed { counted(answer, &context) } else { answer };
     Ok(if withdraws(&context) { after_ledger(answer, &context).await? } else { answer })
 }
 
@@ -319,21 +315,6 @@ fn counted(mut answer: Answer, context: &Context) -> Answer {
         let open = context.services.feeds.open();
         answer.body = AnswerBody::Stream(Box::pin(stream.inspect(move |_| {
             let _ = &open;
-        })));
-    }
-    answer
-}
-
-/// Cuts an answer that is still being sent when the credentials behind it are withdrawn. Feeds look for themselves, so that
-/// they can end cleanly.
-fn guarded(mut answer: Answer, context: &Context) -> Answer {
-    if let (AnswerBody::Stream(stream), Some(pass)) = (&mut answer.body, context.caller.pass.clone()) {
-        let stream = std::mem::replace(stream, Box::pin(futures::stream::empty()));
-        let mut guard = Guard::new(&context.services.store, pass);
-        let now = context.services.clock.now();
-        answer.body = AnswerBody::Stream(Box::pin(stream.map(move |piece| match guard.holds(now) {
-            Ok(true) => piece,
-            _ => Err(std::io::Error::other("the right to read was withdrawn")),
         })));
     }
     answer

@@ -49,6 +49,13 @@ impl World {
         self.server.admin().post(&path, &json!({"password": password})).expect(200);
     }
 
+    /// The token of the newest change.
+    #[track_caller]
+    pub(super) fn token(&self) -> String {
+        let info = self.server.admin().get(&format!("/{DATABASE}")).expect(200).json();
+        info["update_seq"].as_str().expect("a token").to_owned()
+    }
+
     /// What an operator is shown of a device.
     #[track_caller]
     pub(super) fn shown(&self, device: &Device) -> Value {
