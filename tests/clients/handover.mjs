@@ -79,6 +79,7 @@ export class Watch {
   /** Runs before an answer is handed over; what it throws is what the client gets. */
   after = async () => {};
   #headers;
+  #ending = new AbortController();
 
   /** `headers` are added to each request. */
   constructor(headers = {}) {
@@ -92,7 +93,8 @@ export class Watch {
     const request = { method, path: decodeURIComponent(pathname), at: Date.now(), bytes: body.length, body };
     this.requests.push(request);
     await this.before(request);
-    const answer = await fetch(url, { ...options, headers: { ...given, ...this.#headers } });
+    const signal = AbortSignal.any([this.#ending.signal, ...(options.signal ? [options.signal] : [])]);
+    const answer = await fetch(url, { ...options, signal, headers: { ...given, ...this.#headers } });
     answer.buffer = async () => Buffer.from(await answer.arrayBuffer());
     request.status = answer.status;
     await this.after(request, answer);
@@ -102,6 +104,11 @@ export class Watch {
   /** How many requests matched. */
   count(method, pattern) {
     return this.requests.filter((request) => request.method === method && pattern.test(request.path)).length;
+  }
+
+  /** Ends what is still open. PouchDB 9 forgets the waiting feed of a replication that failed. */
+  end() {
+    this.#ending.abort();
   }
 
   /** Forgets what was asked so far. */

@@ -40,6 +40,7 @@ class Scene {
     scene.database = await freshDatabase(t);
     scene.account = await Account.open(t, scene.database);
     scene.watch = new Watch(await LOGINS[login](scene.account));
+    t.after(() => scene.watch.end());
     scene.device = phone(t);
     scene.office = remote(scene.database);
     scene.far = remote(scene.database, { base: ORIGIN, fetch: scene.watch.fetch });
