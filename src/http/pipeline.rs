@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use futures::StreamExt;
 use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue, SERVER, SET_COOKIE};
 use settle_protocol::{Error, ErrorKind};
