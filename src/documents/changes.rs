@@ -74,6 +74,8 @@ struct Walk {
     cursor: Position,
     /// The log as this response sees it.
     end: Position,
+    /// The end of the log when the last page was read.
+    newest: Position,
     remaining: u64,
     shown: u64,
     chosen: Option<VecDeque<Position>>,
@@ -120,6 +122,7 @@ impl Changes {
             store: store.clone(),
             cursor: if options.descending { end + 1 } else { since },
             end,
+            newest: end,
             remaining: options.limit.unwrap_or(u64::MAX),
             shown: 0,
             chosen: None,
@@ -354,6 +357,7 @@ impl Walk {
             options: Arc::clone(&self.options),
             cursor: self.cursor,
             end: self.end,
+            newest: self.newest,
             remaining: self.remaining,
             shown: self.shown,
             chosen: self.chosen.take(),
@@ -387,6 +391,7 @@ impl Walk {
         let snapshot = store.snapshot();
         let mut out = Output::default();
         let database = self.database.id();
+        self.newest = self.database.counters(&snapshot)?.position;
         if self.scope.is_some() {
             let more = match self.options.descending {
                 true => self.scoped_backwards(&snapshot, &mut out)?,
@@ -549,9 +554,10 @@ impl Walk {
 
     /// Appends the token of a position.
     fn write_token(&self, position: Position, out: &mut Vec<u8>) {
+        let at_end = position == self.newest && !self.options.descending;
         match &self.scope {
-            Some(scope) => scope.write_token(&self.database.tokens, position, out),
-            None => self.database.tokens.write(position, out),
+            Some(scope) => scope.write_token(&self.database.tokens, position, at_end, out),
+            None => self.database.tokens.write(position, at_end, out),
         }
     }
 }

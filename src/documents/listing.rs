@@ -129,7 +129,7 @@ impl Listing {
         out.text.extend_from_slice(head.as_bytes());
         if self.options.update_seq {
             out.text.extend_from_slice(b",\"update_seq\":\"");
-            self.database.tokens.write(counters.position, &mut out.text);
+            self.database.tokens.write(counters.position, true, &mut out.text);
             out.text.push(b'"');
         }
         out.text.extend_from_slice(b",\"rows\":[");
@@ -182,7 +182,7 @@ impl Listing {
         out.text.extend_from_slice(head.as_bytes());
         if self.options.update_seq {
             out.text.extend_from_slice(b",\"update_seq\":\"");
-            self.database.tokens.write(self.database.counters(snapshot)?.position, &mut out.text);
+            self.database.tokens.write(self.database.counters(snapshot)?.position, true, &mut out.text);
             out.text.push(b'"');
         }
         out.text.extend_from_slice(b",\"rows\":[");

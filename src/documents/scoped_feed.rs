@@ -188,11 +188,12 @@ impl ScopedFeed {
     }
 
     /// Appends the token of a position (in the normal part), or of the present state of a backfill.
-    pub(super) fn write_token(&self, tokens: &TokenPrefix, position: Position, out: &mut Vec<u8>) {
+    /// `at_end`: the position is the end of the log.
+    pub(super) fn write_token(&self, tokens: &TokenPrefix, position: Position, at_end: bool, out: &mut Vec<u8>) {
         let (gaining, cursor) = match self.step {
             Step::Normal => {
                 let mark = ScopeMark { scope: self.restricted.scope_position, backfill: None };
-                return tokens.write_scoped(position, &mark, out);
+                return tokens.write_scoped(position, &mark, at_end, out);
             }
             Step::Lost(cursor) => (false, cursor),
             Step::Gained(cursor) => (true, cursor),
@@ -200,7 +201,7 @@ impl ScopedFeed {
         let aborted = self.bases.iter().skip(1).map(|base| base.position).collect();
         let backfill = Backfill { target: self.restricted.scope_position, gaining, cursor, aborted };
         let scope = self.bases.first().map_or(0, |base| base.position);
-        tokens.write_scoped(self.start, &ScopeMark { scope, backfill: Some(backfill) }, out);
+        tokens.write_scoped(self.start, &ScopeMark { scope, backfill: Some(backfill) }, false, out);
     }
 
     /// Whether the scope of the account is no longer that of this feed.

@@ -163,7 +163,7 @@ fn a_grant_that_was_revoked_after_the_backup_gives_nothing_again() {
     let made = made.json();
     assert_eq!(sees(&drill), 200);
     let backup = drill.backup();
-    let number = made["id"].as_str().unwrap_or_else(|| panic!("{made}"));
+    let number = made["grant"]["id"].as_str().unwrap_or_else(|| panic!("{made}"));
     admin.post(&format!("/_grants/{number}/revoke"), &json!({})).expect(200);
     assert_eq!(sees(&drill), 404);
     drill.restore(&backup);
