@@ -196,6 +196,25 @@ pub fn forgettable(reader: &impl Read, now: u64) -> StorageResult<Vec<LinkFinger
     Ok(found)
 }
 
+/// Ends every link that still works. For restored data, in which links that were used since look as if they were not.
+///
+/// # Errors
+/// When the store fails.
+pub fn end_all(batch: &mut Batch<'_>, now: u64) -> StorageResult<()> {
+    let mut working: Vec<(LinkFingerprint, LinkRow)> = Vec::new();
+    batch.scan(Family::Links, &Range::prefix(&[OF_TOKEN]), &mut |key, row| {
+        let row = read(row)?;
+        if row.used == 0 && row.ended == 0 && row.expires > now {
+            working.push((key[1..].try_into().map_err(|_| CORRUPT)?, row));
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    for (fingerprint, row) in working {
+        put(batch, &fingerprint, &LinkRow { ended: now, ..row });
+    }
+    Ok(())
+}
+
 /// Forgets a link.
 ///
 /// # Errors

@@ -4,11 +4,12 @@
 //! must take responsibility. A report is only what the device says: nothing here ever calls a device erased.
 
 use super::enrolments::{self, DeviceId, Drained, Enrolment, Wipe};
+use super::ledger::{self, Line};
 use super::standing::{Evidence, Judged, Standing, judge};
 use super::tables::{ACCOUNTS, AccountRow, Closed};
 use super::withdrawals::{Actor, Pass, note_drained};
 use crate::audit::{self, Entry};
-use crate::storage::{Batch, Read, StorageResult};
+use crate::storage::{Batch, Read, StorageResult, hex};
 
 /// Seconds within which a second person must confirm.
 pub const CONFIRM_SECONDS: u64 = 7 * 24 * 3600;
@@ -106,6 +107,8 @@ pub fn report(batch: &mut Batch<'_>, pass: &Pass, order: &str, erased: Vec<Strin
     }
     let entry = Entry::new(now, &pass.account, "device.wipe_reported").account(&pass.account).device(&pass.device);
     audit::append(batch, &entry.detail("erased", erased.clone()).detail("evidence", "self_report"))?;
+    let (account, device) = (pass.account.clone(), hex(&pass.device));
+    ledger::append(batch, &Line::WipeReported { account, device, at: now })?;
     let wipe = Some(Wipe { reported_at: now, erased, ..given });
     enrolments::put(batch, pass.device, &Enrolment { wipe, ..row });
     Ok(true)

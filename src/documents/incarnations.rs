@@ -16,6 +16,7 @@ use super::users::{USERS, withdraw_password};
 use super::write::Writing;
 use crate::accounts::ledger::{self, Line};
 use crate::accounts::ledger_file::Numbered;
+use crate::accounts::links;
 use crate::accounts::replay::{Replayed, replay};
 use crate::audit::{self, Entry};
 use crate::storage::{Batch, Family, Range, Read, StorageError, StorageResult, Store, hex};
@@ -125,6 +126,7 @@ fn catch_up(batch: &mut Batch<'_>, beginning: &Beginning, was: &[u8; 16]) -> Sto
         }
     }
     grants::settle_all(batch, *now)?;
+    links::end_all(batch, *now)?;
     let (id, was, cause) = (hex(id), hex(was), cause.clone());
     ledger::append(batch, &Line::Incarnation { id, was, after: *common, at: *now, cause })?;
     Ok(replayed)

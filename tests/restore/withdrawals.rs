@@ -170,3 +170,21 @@ fn a_grant_that_was_revoked_after_the_backup_gives_nothing_again() {
     drill.server.restart();
     assert_eq!(sees(&drill), 404);
 }
+
+#[test]
+fn a_link_that_was_used_after_the_backup_does_not_work_again() {
+    let mut drill = Drill::start();
+    drill.account("ann");
+    let made = drill.server.admin().post("/_accounts/ann/link", &json!({}));
+    let token = made.json()["token"].as_str().unwrap_or_else(|| panic!("{}", made.text())).to_owned();
+    let backup = drill.backup();
+    let redeem = |drill: &Drill| {
+        let device = json!({"id": "phone-of-ann", "name": "phone"});
+        drill.server.anonymous().post("/_session", &json!({"link": token, "device": device})).status
+    };
+    assert_eq!(redeem(&drill), 200);
+    assert_ne!(redeem(&drill), 200, "once");
+    drill.restore(&backup);
+    drill.server.restart();
+    assert_ne!(redeem(&drill), 200);
+}
