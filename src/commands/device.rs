@@ -156,7 +156,9 @@ fn wipe(arguments: &WipeArguments) -> anyhow::Result<()> {
         200 | 202 if *as_json => {}
         200 => println!("{device} is told to erase itself at its next contact. What it reports is its own word."),
         202 => println!("Noted. A second person must confirm with the same command within 7 days."),
-        409 if body["error"] == "final_push_pending" => anyhow::bail!("{problem}\n{}", table(&[body.clone()])),
+        409 if body["error"] == "final_push_pending" => {
+            anyhow::bail!("{problem}\n{}", table(std::slice::from_ref(&body)))
+        }
         _ => anyhow::bail!("the server answered {status}: {problem}"),
     }
     Ok(())

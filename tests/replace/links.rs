@@ -1,5 +1,7 @@
 //! Links: used once, ended by the next one, too old at some time, never burnt by looking, and not to be guessed.
 
+#![expect(clippy::disallowed_methods, reason = "a link must get too old")]
+
 use std::thread;
 use std::time::Duration;
 

@@ -58,6 +58,7 @@ pub(crate) async fn call(endpoint: Endpoint, context: &mut Context) -> Handled {
         Endpoint::SessionInfo => session::info(context),
         Endpoint::LogIn => Box::pin(session::log_in(context)).await,
         Endpoint::LogOut => Box::pin(session::log_out(context)).await,
+        Endpoint::HandoverKey => Ok(manifests::key(context)),
         Endpoint::NodeName => node::name(context),
         Endpoint::NodeFacts => node::facts(context),
         Endpoint::Metrics => Box::pin(metrics::metrics(context)).await,
@@ -120,7 +121,7 @@ pub(crate) async fn call(endpoint: Endpoint, context: &mut Context) -> Handled {
     }
 }
 
-/// Calls the handler of an endpoint that is about accounts, devices, links, grants, and who holds a place.
+/// The rest: devices, accounts, grants, links, and who holds a place.
 async fn call_about_people(endpoint: Endpoint, context: &mut Context) -> Handled {
     match endpoint {
         Endpoint::OwnDevice => devices::own(context),
@@ -132,7 +133,6 @@ async fn call_about_people(endpoint: Endpoint, context: &mut Context) -> Handled
         Endpoint::RetireDevice => devices::withdraw(context, devices::End::Retire).await,
         Endpoint::CutDevice => devices::withdraw(context, devices::End::Cut).await,
         Endpoint::WipeDevice => wipes::order(context).await,
-        Endpoint::HandoverKey => Ok(manifests::key(context)),
         Endpoint::ChangePassword => accounts::change_password(context).await,
         Endpoint::DisableAccount => accounts::close(context, Closed::Disabled).await,
         Endpoint::EnableAccount => accounts::close(context, Closed::Open).await,
