@@ -1,6 +1,7 @@
 //! The threat table, row by row: T1 a stolen phone … T12 probing for what exists. `docs/threats.md` says of each what Settle
 //! does, which test here or elsewhere shows it, and what remains.
 
+mod exposed;
 mod guessing;
 mod replayed;
 mod stage;
@@ -142,6 +143,8 @@ fn t5_a_clock_that_goes_back_revives_nothing() {
     let phone = log_in(&server, "ann", "anns-phone");
     server.admin().post(&format!("/_devices/{}/retire", phone.id), &json!({})).expect(200);
     assert_eq!(phone.standing(&server)["standing"], "draining");
+    // The first contact is durable when this is.
+    server.admin().put(&format!("{DATABASE}/_local/earlier"), &json!({})).expect(201);
     clock.set(31 * DAY);
     assert_eq!(phone.standing(&server)["standing"], "retired");
     server.admin().put(&format!("{DATABASE}/_local/later"), &json!({})).expect(201);

@@ -107,8 +107,12 @@ pub fn end_epoch(
     audit::append(batch, &entry)
 }
 
-/// Whoever asks for an end without a drain means also what drains already. `false`: nothing did.
-fn cut_former(batch: &mut Batch<'_>, name: &str, row: &mut AccountRow) -> StorageResult<bool> {
+/// Whoever asks for an end without a drain means also what drains already. `false`: nothing did. `row` must be stored by
+/// the caller.
+///
+/// # Errors
+/// When the store fails.
+pub fn cut_former(batch: &mut Batch<'_>, name: &str, row: &mut AccountRow) -> StorageResult<bool> {
     let mut lines = Vec::new();
     for at in 0..row.former.len() {
         if let Some(former) = row.former.get_mut(at).filter(|former| former.withdrawal.drain != Drain::NONE) {

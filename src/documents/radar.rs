@@ -411,6 +411,53 @@ pub fn roll_up(
 mod tests {
     use super::*;
     use crate::accounts::enrolments::Pending;
+    use crate::storage::{Memory, Store};
+
+    /// A fleet of phones with seeded silences and unsent work: each is found, and no other.
+    #[tokio::test]
+    async fn the_radar_finds_exactly_those_that_are_asked_for() {
+        const PHONES: u64 = 3_000;
+        let folder = tempfile::tempdir().expect("a folder");
+        let memory = Memory { cache_bytes: 8 << 20, write_buffer_bytes: 8 << 20 };
+        let store = Store::open(folder.path(), memory, || [7; 16]).expect("a store");
+        let now = 1_000 * DAY;
+        let row = move |number: u64| Enrolment {
+            account: format!("chw{}", number % 1_000),
+            epoch: 1 + number % 2,
+            seen: now - (number * 7 % 40) * DAY,
+            pending: number.is_multiple_of(11).then_some(Pending { documents: number, oldest: 0, told: now }),
+            alarm: number / 2_999,
+            ..Enrolment::default()
+        };
+        let device = |number: u64| enrolments::of_client(&format!("chw{}", number % 1_000), &number.to_string());
+        let written = store.write(move |batch| -> StorageResult<()> {
+            for number in 0..1_000 {
+                let account = AccountRow { epoch: 2, credential: Some("hash".into()), ..AccountRow::default() };
+                batch.put(&ACCOUNTS, &format!("chw{number}"), &account);
+            }
+            (0..PHONES).for_each(|number| enrolments::put(batch, device(number), &row(number)));
+            Ok(())
+        });
+        written.await.expect("written");
+        let found = |wanted: Wanted, is_it: &dyn Fn(u64) -> bool| {
+            let found = look(&store.snapshot(), &[], &Charge::Everybody, &wanted, now).expect("looked");
+            let found: HashSet<DeviceId> = found.into_iter().map(|sighting| sighting.device).collect();
+            let expected: HashSet<DeviceId> = (0..PHONES).filter(|number| is_it(*number)).map(device).collect();
+            assert!(!expected.is_empty() && found == expected, "{wanted:?}: {} of {}", found.len(), expected.len());
+        };
+        found(Wanted::default(), &|_| true);
+        for days in [1, 7, 30] {
+            let wanted = Wanted { silent_days: Some(days), ..Wanted::default() };
+            found(wanted, &|number| number * 7 % 40 > days);
+        }
+        found(Wanted { pending: true, ..Wanted::default() }, &|number| number.is_multiple_of(11) && number > 0);
+        found(Wanted { alarm: true, ..Wanted::default() }, &|number| number == 2_999);
+        let retired = Wanted { standings: vec![Standing::Retired], ..Wanted::default() };
+        found(retired, &|number| number.is_multiple_of(2));
+        found(Wanted { account: Some("chw7".into()), ..Wanted::default() }, &|number| number % 1_000 == 7);
+        let nobody = look(&store.snapshot(), &[], &Charge::Nobody, &Wanted::default(), now).expect("looked");
+        assert!(nobody.is_empty(), "outside somebody's charge there is nothing");
+    }
 
     fn sighting(row: Enrolment) -> Sighting {
         Sighting { device: [1; 16], row, judged: Judged::default(), databases: Vec::new(), places: Vec::new() }

@@ -13,7 +13,7 @@ use crate::accounts::password::{Credential, PasswordPolicy, SALT_BYTES};
 use crate::accounts::standing::{Cause, Drain};
 use crate::accounts::tables::{ACCOUNTS, AccountRow};
 use crate::accounts::user_document::{Author, ID_PREFIX, UserDocument, may_delete, name_of_id};
-use crate::accounts::withdrawals::{Actor, end_epoch};
+use crate::accounts::withdrawals::{Actor, cut_former, end_epoch};
 use crate::audit::{self, Entry};
 use crate::storage::Read;
 
@@ -152,7 +152,10 @@ impl UserWrite {
                 let cause = if row.exists { Cause::PasswordChanged } else { Cause::AccountDeleted };
                 end_epoch(writing.batch, name, &account, &mut row, cause, self.author.drain, &self.actor())?;
             } else {
-                row.epoch += 1;
+                row.epoch += 1; // nobody ever logged in with what is replaced
+                if self.author.drain == Drain::NONE {
+                    cut_former(writing.batch, name, &mut row)?;
+                }
             }
         }
         self.audit(writing, name, &account, &row)?;

@@ -419,7 +419,14 @@ impl World {
                 }
                 let account = &mut self.accounts[number];
                 let was_open = account.is_open();
-                account.end_epoch(end);
+                match was_open {
+                    true => account.end_epoch(end),
+                    // What was set while it was closed was never good for a login: it leaves nothing behind.
+                    false => account.epoch += 1,
+                }
+                if immediate {
+                    account.end_all_at_once();
+                }
                 account.password = password;
                 println!("  password of {name}, open {was_open}, immediate {immediate}");
                 return self.no_more_from(feed, phone);

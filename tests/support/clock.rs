@@ -33,7 +33,10 @@ impl SetClock {
 
     /// Puts it so many seconds ahead of the real time, for every server that was started with it.
     pub(crate) fn set(&self, seconds: i64) {
-        std::fs::write(self.file.path(), format!("{seconds:+}\n")).expect("the file of the clock");
+        // In one step: a server may read it at any moment.
+        let next = self.file.path().with_extension("next");
+        std::fs::write(&next, format!("{seconds:+}\n")).expect("the file of the clock");
+        std::fs::rename(&next, self.file.path()).expect("the file of the clock");
     }
 
     /// Starts a server with this clock. Its timers run by the real one.

@@ -31,6 +31,8 @@ use crate::accounts::tables::{ACCOUNTS, AccountRow};
 use crate::accounts::withdrawals::Pass;
 use crate::clock::random;
 use crate::commands::child_server::Scratch;
+use crate::documents::administration::Charge;
+use crate::documents::radar::{Wanted, look};
 use crate::http::load::{Connection, LARGE_BUFFER, SMALL_BUFFER, Target};
 use crate::storage::{Memory, StorageError, Store};
 
@@ -45,6 +47,8 @@ const LISTED: u64 = 10_000;
 const OPENING: usize = 64;
 /// Open files that are needed for anything but feeds.
 const RESERVED_FILES: u64 = 200;
+/// Devices that the radar looks at.
+const FLEET: u64 = 20_000;
 /// How often what takes microseconds is done.
 const REPEATED: u32 = 100_000;
 
@@ -248,6 +252,30 @@ async fn manifests(target: &Target, documents: u64) -> anyhow::Result<Vec<Figure
     Ok(vec![figure("manifest, median", "ms", Some(150.0), quantile(&sorted, 0.5), note)])
 }
 
+/// The radar over twenty thousand devices, each of an account of its own.
+async fn radar(store: &Store) -> anyhow::Result<Figure> {
+    store
+        .write(|batch| -> Result<(), StorageError> {
+            for number in 0..FLEET {
+                let account = format!("chw{number}");
+                let row = AccountRow { epoch: 1, places: vec![format!("area{number}")], ..AccountRow::default() };
+                let device = Enrolment { account: account.clone(), epoch: 1, seen: number, ..Enrolment::default() };
+                batch.put(&ACCOUNTS, &account, &row);
+                enrolments::put(batch, enrolments::of_client(&account, "phone"), &device);
+            }
+            Ok(())
+        })
+        .await?;
+    let wanted = Wanted { silent_days: Some(7), ..Wanted::default() };
+    let began = Instant::now();
+    let found = look(&store.snapshot(), &[], &Charge::Everybody, &wanted, 100_000_000)?;
+    let texts: usize = found.iter().map(|sighting| sighting.to_json(100_000_000).to_string().len()).sum();
+    let milliseconds = began.elapsed().as_secs_f64() * 1_000.0;
+    ensure!(found.len() as u64 >= FLEET, "{} of {FLEET} silent devices were found", found.len());
+    let note = format!("{FLEET} devices of as many accounts, all of them silent; {} KiB of JSON", texts >> 10);
+    Ok(figure("radar", "ms", Some(1_000.0), milliseconds, note))
+}
+
 struct Gets(u64);
 
 impl Load for Gets {
@@ -320,11 +348,13 @@ async fn in_process(folder: &Path, times: u32) -> anyhow::Result<Vec<Figure>> {
         // The first one verifies the hash.
         basic += if round == 0 { Duration::ZERO } else { began.elapsed() };
     }
+    let radar = radar(&store).await?;
     store.close();
     let each = |total: Duration| total.as_secs_f64() * 1_000_000.0 / f64::from(times);
     let note = |what: &str| format!("{what}, {times} times");
     Ok(vec![
         figure("standing check", "µs", Some(2.0), each(judged), note("account and device from a fresh snapshot")),
+        radar,
         figure(
             "Basic, remembered password",
             "µs",
