@@ -1,15 +1,13 @@
-//! The tables of scoped databases and their bytes (`storage/LAYOUT.md`): where documents are filed, and the feed rows.
+//! The bytes of scoped databases (`storage/LAYOUT.md`): where a document is filed, which stands in its row, and the feed
+//! rows.
 
 use settle_protocol::Revision;
 use settle_protocol::sequence::Position;
 
-use super::tables::{DatabaseId, read_revision, versioned, write_revision};
+use super::tables::{DatabaseId, DocumentRow, read_revision, versioned, write_revision};
 use crate::access::facts::{ContactFacts, Facts, RecordFacts};
 use crate::access::placement::{Anchor, Entry, Filter, Placement, Way};
-use crate::storage::{Decoder, Encode, Family, Key, Table, Value};
-
-/// database, document id → where it is filed
-pub const PLACEMENTS: Table<super::tables::DocumentKey, Filed> = Table::new(Family::Placements);
+use crate::storage::{Decoder, Encode, Family, Key, StorageError, StorageResult, Table, Value};
 
 /// database, kind, anchor → ids
 pub const SUBJECTS: Table<SubjectKey, Texts> = Table::new(Family::Subjects);
@@ -262,6 +260,15 @@ impl Value for Filed {
 #[must_use]
 pub fn placement_of(bytes: &[u8]) -> Option<Placement> {
     read_placement(&mut versioned(bytes)?)
+}
+
+/// Where a stored document is filed, out of the bytes of its row.
+///
+/// # Errors
+/// When the row does not decode.
+pub fn placement_in(row: &[u8]) -> StorageResult<Option<Placement>> {
+    let corrupt = StorageError::Corrupt { table: "documents", problem: "malformed value" };
+    DocumentRow::filed_in(row).map(|filed| placement_of(filed).ok_or(corrupt)).transpose()
 }
 
 /// Bits of a feed row.

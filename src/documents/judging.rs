@@ -6,6 +6,7 @@
 //! the order in the batch, and a refused document grants nothing (S7). What stays refused goes to escrow.
 
 use std::collections::HashSet;
+use std::rc::Rc;
 
 use settle_protocol::sequence::Position;
 use settle_protocol::{Error, ErrorKind, Revision};
@@ -14,9 +15,10 @@ use super::devices::{DEVICES, DeviceKey, DeviceRow};
 use super::error::{DocumentError, DocumentResult};
 use super::escrow::{self, ESCROW, EscrowKey, EscrowRow, Reason, Refusal};
 use super::filed::Filed;
-use super::provenance::{PROVENANCE, ProvenanceKey};
+use super::provenance::provenance_of;
 use super::resolving::{Wanted, primary_in};
 use super::scopes::scope_at;
+use super::tables::DocumentRow;
 use super::write::{Mode, Write, WriteAttachment, Writing};
 use crate::access::facts::Facts;
 use crate::access::placement::{Anchor, Entry, Filter, Way, of_contact};
@@ -180,7 +182,7 @@ impl Writing<'_, '_> {
     fn judge(&self, state: &State, write: &Write, facts: &Facts) -> DocumentResult<Option<Refused>> {
         let refused = |reason| Ok(Some(Refused { reason, only_hidden: false }));
         let stored = self.filed(&write.id)?;
-        let live = stored.as_ref().filter(|stored| !stored.deleted);
+        let live = stored.as_deref().filter(|stored| !stored.deleted);
         let reserved = Facts::is_reserved(&write.id, facts)
             || stored.as_ref().is_some_and(|stored| Facts::is_reserved(&write.id, &stored.facts));
         if reserved {
@@ -211,7 +213,7 @@ impl Writing<'_, '_> {
             _ => true,
         };
         let Some(at) = state.at else {
-            let mut filed = self.filed(id)?.unwrap_or_default();
+            let mut filed = Rc::unwrap_or_clone(self.filed(id)?.unwrap_or_default());
             filed.deleted = false;
             if let Facts::Contact(contact) = facts {
                 filed.line = self.line_of(id, &contact.parents)?;
@@ -262,7 +264,7 @@ impl Writing<'_, '_> {
         Ok((wanted, filter, known))
     }
 
-    fn subject_of(&self, facts: &Facts) -> StorageResult<Option<(String, Filed)>> {
+    fn subject_of(&self, facts: &Facts) -> StorageResult<Option<(String, Rc<Filed>)>> {
         match facts {
             Facts::Record(record) => match &record.subject {
                 Some(key) => self.meant_by(key),
@@ -285,7 +287,7 @@ impl Writing<'_, '_> {
         way: Way,
         wanted: &mut Wanted,
     ) -> StorageResult<()> {
-        let Some(filed) = self.filed(id)?.filter(|filed| filed.contact().is_some()) else {
+        let Some(filed) = self.contact(id)? else {
             for (step, id) in embedded.iter().enumerate() {
                 if wanted.contains_key(&(of_contact(id), way)) {
                     break;
@@ -340,6 +342,7 @@ impl Writing<'_, '_> {
         let author = self.author.clone();
         let refusal = Refusal { account: &author.account, device: author.device, now: author.now, reason, waiting_for };
         escrow::keep(self.batch, self.id, write, path, refusal)?;
+        self.expect_escrow();
         Ok(newest.clone())
     }
 
@@ -368,6 +371,7 @@ impl Writing<'_, '_> {
     pub(super) fn counting_primary(
         &self,
         id: &str,
+        row: &DocumentRow,
         revision: &Revision,
         old: Option<&Filed>,
         new: &Filed,
@@ -377,7 +381,7 @@ impl Writing<'_, '_> {
         if old.is_some_and(|old| old.names.as_deref() == Some(primary)) {
             return counts();
         }
-        let brought = self.batch.get(&PROVENANCE, &ProvenanceKey::new(self.id, id, revision))?;
+        let brought = provenance_of(self.batch, self.id, row.cluster, id, revision)?;
         if brought.as_ref().is_none_or(|brought| brought.trusted) {
             return counts();
         }

@@ -12,6 +12,7 @@ pub mod escrow;
 pub mod filed;
 pub mod filing;
 pub mod judging;
+mod known;
 pub mod listing;
 pub mod local;
 pub mod maintenance;

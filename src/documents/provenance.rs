@@ -1,12 +1,15 @@
 //! Who brought a revision of a scoped database, on which device, and when.
+//!
+//! It stands in the row of the revision's body, which is written at the same time; a row of its own would cost every write
+//! one more key. When the body goes (compaction, a history that is cut, a purge), it moves to the family `provenance`.
 
 use settle_protocol::Revision;
 use settle_protocol::sequence::Position;
 
-use super::tables::{DatabaseId, short_hash};
-use crate::storage::{Family, Key, Table, Value};
+use super::tables::{BODIES, BodyKey, Cluster, DatabaseId, short_hash};
+use crate::storage::{Decoder, Encode, Family, Key, Read, StorageResult, Table, Value};
 
-/// database, document, revision → who brought it
+/// database, document, revision → who brought it, once its body is gone
 pub const PROVENANCE: Table<ProvenanceKey, ProvenanceRow> = Table::new(Family::Provenance);
 
 /// Key of a revision's provenance.
@@ -51,18 +54,18 @@ pub struct ProvenanceRow {
     pub trusted: bool,
 }
 
-impl Value for ProvenanceRow {
-    fn encode(&self, out: &mut Vec<u8>) {
-        use crate::storage::Encode;
-        out.extend_from_slice(&[1, u8::from(self.trusted)]);
+impl ProvenanceRow {
+    /// Appends the bytes.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.push(u8::from(self.trusted));
         out.string(self.account.as_bytes());
         out.extend_from_slice(&self.device);
         out.varint(self.position);
         out.varint(self.time);
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut from = super::tables::versioned(bytes)?;
+    /// Reads the bytes.
+    pub fn read(from: &mut Decoder<'_>) -> Option<Self> {
         Some(Self {
             trusted: from.byte()? == 1,
             account: from.text()?.to_owned(),
@@ -70,5 +73,34 @@ impl Value for ProvenanceRow {
             position: from.varint()?,
             time: from.varint()?,
         })
+    }
+}
+
+impl Value for ProvenanceRow {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(1);
+        self.write(out);
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        Self::read(&mut super::tables::versioned(bytes)?)
+    }
+}
+
+/// Who brought a revision; `None` for one that nobody ever brought here. `cluster`: from the row of the document.
+///
+/// # Errors
+/// When the store fails.
+pub fn provenance_of(
+    reader: &impl Read,
+    database: DatabaseId,
+    cluster: Cluster,
+    id: &str,
+    revision: &Revision,
+) -> StorageResult<Option<ProvenanceRow>> {
+    let body = reader.get(&BODIES, &BodyKey::new(database, cluster, id, revision))?;
+    match body.and_then(|body| body.provenance) {
+        Some(provenance) => Ok(Some(provenance)),
+        None => reader.get(&PROVENANCE, &ProvenanceKey::new(database, id, revision)),
     }
 }

@@ -12,13 +12,13 @@ use settle_protocol::{Error, Revision};
 
 use super::error::DocumentResult;
 use super::escrow::held_for;
-use super::filed::{PLACEMENTS, placement_of};
+use super::filed::placement_in;
 use super::output::Output;
-use super::provenance::{PROVENANCE, ProvenanceKey};
+use super::provenance::provenance_of;
 use super::tables::{BODIES, Body, BodyKey, DOCUMENTS, DatabaseId, DocumentKey, DocumentRow};
 use crate::access::placement::Placement;
 use crate::access::view::{View, Visible};
-use crate::storage::{Read, StorageError, StorageResult};
+use crate::storage::{Read, StorageResult};
 
 /// What to add to a document (§2.6).
 #[derive(Debug, Clone, Default)]
@@ -109,9 +109,8 @@ pub fn document(reader: &impl Read, database: DatabaseId, id: &str) -> StorageRe
 /// # Errors
 /// When the store fails.
 pub fn placement(reader: &impl Read, database: DatabaseId, id: &str) -> StorageResult<Option<Placement>> {
-    let bytes = reader.get_bytes(PLACEMENTS.family(), &DocumentKey::bytes(database, id))?;
-    let corrupt = StorageError::Corrupt { table: "placements", problem: "malformed value" };
-    bytes.map(|bytes| placement_of(&bytes).ok_or(corrupt)).transpose()
+    let row = reader.get_bytes(DOCUMENTS.family(), &DocumentKey::bytes(database, id))?;
+    row.map_or(Ok(None), |row| placement_in(&row))
 }
 
 /// Lets a value of a document through if the caller may see the document.
@@ -331,6 +330,15 @@ pub enum OpenRevision {
     Missing(Revision),
 }
 
+/// What one entry of a bulk read asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// Which document.
+    pub id: &'a str,
+    /// Which revisions; `None`: all leaves.
+    pub revisions: Option<&'a [Revision]>,
+}
+
 /// `open_revs`: all leaves, or these revisions (with `latest`, the leaves below them), lowest generation first, missing
 /// ones last (§2.6).
 ///
@@ -344,55 +352,105 @@ pub fn open_revisions(
     asked: Option<&[Revision]>,
     latest: bool,
 ) -> DocumentResult<Vec<OpenRevision>> {
-    let Some(seen) = visible(reader, database, view, id, ())? else {
-        let asked = asked.ok_or_else(Error::missing)?;
-        return Ok(asked.iter().cloned().map(OpenRevision::Missing).collect());
-    };
-    let row = document(reader, database, id)?;
-    let Some(asked) = asked else {
-        let row = row.ok_or_else(Error::missing)?;
-        let mut nodes = row.tree.leaves();
-        nodes.sort_by(|a, b| a.revision.cmp(&b.revision));
-        return read_nodes(reader, database, id, &row, &nodes, &seen);
-    };
-    let row = row.unwrap_or_default();
-    let mut nodes: Vec<&Node> = Vec::new();
-    let mut missing = Vec::new();
-    for revision in asked {
-        let found =
-            if latest { row.tree.leaves_below(revision) } else { row.tree.find(revision).into_iter().collect() };
-        let found: Vec<&Node> = found.into_iter().filter(|node| node.stored).collect();
-        if found.is_empty() {
-            missing.push(revision.clone());
+    let mut opened = open_many(reader, database, view, &[Asked { id, revisions: asked }], latest)?;
+    Ok(opened.pop().unwrap_or_else(|| Err(Error::missing()))?)
+}
+
+/// As [`open_revisions`], for many documents: two look-ups in the store for all of them. One outcome per entry.
+///
+/// # Errors
+/// When the store fails.
+pub fn open_many(
+    reader: &impl Read,
+    database: DatabaseId,
+    view: &View,
+    asked: &[Asked<'_>],
+    latest: bool,
+) -> StorageResult<Vec<Result<Vec<OpenRevision>, Error>>> {
+    let keys: Vec<Vec<u8>> = asked.iter().map(|asked| DocumentKey::bytes(database, asked.id)).collect();
+    let rows = reader.get_many(DOCUMENTS.family(), &keys)?;
+    let mut found = Vec::with_capacity(asked.len());
+    let mut body_keys = Vec::with_capacity(asked.len());
+    for (asked, bytes) in asked.iter().zip(rows) {
+        let row = bytes.as_deref().map(|bytes| DOCUMENTS.decode(bytes)).transpose()?;
+        let seen = view.show(|| bytes.as_deref().map_or(Ok(None), placement_in), ())?;
+        let chosen = Chosen::of(asked, row, seen, latest);
+        for node in &chosen.nodes {
+            body_keys.push(BODIES.key(&BodyKey::new(database, chosen.row.cluster, asked.id, &node.revision)));
         }
-        for node in found {
-            if !nodes.iter().any(|known| known.revision == node.revision) {
-                nodes.push(node);
-            }
-        }
+        found.push(chosen);
     }
-    nodes.sort_by(|a, b| a.revision.cmp(&b.revision));
-    let mut opened = read_nodes(reader, database, id, &row, &nodes, &seen)?;
-    opened.extend(missing.into_iter().map(OpenRevision::Missing));
+    let mut bodies = reader.get_many(BODIES.family(), &body_keys)?.into_iter();
+    let mut opened = Vec::with_capacity(asked.len());
+    for (asked, chosen) in asked.iter().zip(found) {
+        let bodies: Vec<Option<Vec<u8>>> = bodies.by_ref().take(chosen.nodes.len()).collect();
+        opened.push(chosen.open(asked, bodies)?);
+    }
     Ok(opened)
 }
 
-fn read_nodes(
-    reader: &impl Read,
-    database: DatabaseId,
-    id: &str,
-    row: &DocumentRow,
-    nodes: &[&Node],
-    seen: &Visible<()>,
-) -> DocumentResult<Vec<OpenRevision>> {
-    let mut opened = Vec::with_capacity(nodes.len());
-    for node in nodes {
-        opened.push(match Found::read(reader, database, id, row, node)? {
-            Some(found) => OpenRevision::Found(Box::new(seen.clone().map(|()| found))),
-            None => OpenRevision::Missing(node.revision.clone()),
-        });
+/// The revisions of one document that a read is to bring.
+struct Chosen {
+    row: DocumentRow,
+    /// The caller may see it. `None`: it is as if it were not stored.
+    seen: Option<Visible<()>>,
+    /// Stored revisions, lowest generation first.
+    nodes: Vec<Node>,
+    missing: Vec<Revision>,
+}
+
+impl Chosen {
+    fn of(asked: &Asked<'_>, row: Option<DocumentRow>, seen: Option<Visible<()>>, latest: bool) -> Self {
+        let stored = seen.is_some() && row.is_some();
+        let row = row.filter(|_| stored).unwrap_or_default();
+        let mut nodes: Vec<&Node> = Vec::new();
+        let mut missing = Vec::new();
+        match asked.revisions {
+            None => nodes = row.tree.leaves(),
+            Some(revisions) => {
+                for revision in revisions {
+                    let below = latest.then(|| row.tree.leaves_below(revision));
+                    let found = below.unwrap_or_else(|| row.tree.find(revision).into_iter().collect());
+                    let found: Vec<&Node> = found.into_iter().filter(|node| node.stored).collect();
+                    if found.is_empty() {
+                        missing.push(revision.clone());
+                    }
+                    for node in found {
+                        if !nodes.iter().any(|known| known.revision == node.revision) {
+                            nodes.push(node);
+                        }
+                    }
+                }
+            }
+        }
+        nodes.sort_by(|a, b| a.revision.cmp(&b.revision));
+        let nodes = nodes.into_iter().cloned().collect();
+        Self { row, seen: seen.filter(|_| stored), nodes, missing }
     }
-    Ok(opened)
+
+    /// Puts the bodies to the revisions.
+    fn open(self, asked: &Asked<'_>, bodies: Vec<Option<Vec<u8>>>) -> StorageResult<Result<Vec<OpenRevision>, Error>> {
+        let missing = self.missing.into_iter().map(OpenRevision::Missing);
+        let Some(seen) = self.seen else {
+            return Ok(if asked.revisions.is_some() { Ok(missing.collect()) } else { Err(Error::missing()) });
+        };
+        let mut opened = Vec::with_capacity(self.nodes.len() + missing.len());
+        let last = self.nodes.len().saturating_sub(1);
+        let mut row = Some(self.row);
+        for (at, (node, body)) in self.nodes.into_iter().zip(bodies).enumerate() {
+            let Node { revision, deleted, .. } = node;
+            let Some(body) = body else {
+                opened.push(OpenRevision::Missing(revision));
+                continue;
+            };
+            let body = BODIES.decode(&body)?;
+            let row = if at == last { row.take() } else { row.clone() };
+            let found = Found { id: asked.id.to_owned(), row: row.unwrap_or_default(), revision, deleted, body };
+            opened.push(OpenRevision::Found(Box::new(seen.clone().map(|()| found))));
+        }
+        opened.extend(missing);
+        Ok(Ok(opened))
+    }
 }
 
 /// Appends `{"id":{"missing":[…],"possible_ancestors":[…]},…}` for what is not stored (§2.7).
@@ -449,7 +507,7 @@ fn diff_object(
                 (missing, ancestors) = (revisions.iter().collect(), Vec::new());
                 let mut brought = Vec::new();
                 for revision in revisions {
-                    let known = reader.get(&PROVENANCE, &ProvenanceKey::new(database, id, revision))?;
+                    let known = provenance_of(reader, database, row.cluster, id, revision)?;
                     brought.push(known.is_some_and(|row| row.device == restricted.device));
                 }
                 let mut brought = brought.into_iter();

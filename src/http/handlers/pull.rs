@@ -21,7 +21,7 @@ use crate::documents::changes::Changes;
 use crate::documents::listing::{Extent, Listing};
 use crate::documents::local;
 use crate::documents::output::Output;
-use crate::documents::read::{AttachmentBytes, Found, Include, OpenRevision, open_revisions};
+use crate::documents::read::{Asked, AttachmentBytes, Found, Include, OpenRevision, open_many};
 use crate::documents::scoped_feed::visible_ids;
 use crate::http::error::HttpError;
 use crate::http::pipeline::Context;
@@ -187,6 +187,9 @@ fn pages(
         .flatten()
 }
 
+/// Entries of a `_bulk_get` that are looked up together.
+const TOGETHER: usize = 500;
+
 /// Query parameters that `_bulk_get` refuses (§1.1.3).
 const REFUSED: [&str; 5] = ["rev", "open_revs", "new_edits", "w", "atts_since"];
 
@@ -212,11 +215,13 @@ pub(super) async fn bulk_get(context: &mut Context) -> Handled {
     let snapshot = store.snapshot();
     let mut out = Output::with_capacity(entries.len() * 640 + 64);
     out.text.extend_from_slice(b"{\"results\":[");
-    for (at, entry) in entries.iter().enumerate() {
-        if at > 0 {
-            out.text.push(b',');
+    for (number, entries) in entries.chunks(TOGETHER).enumerate() {
+        for (at, (entry, opened)) in entries.iter().zip(open_entries(context, &snapshot, entries)?).enumerate() {
+            if number + at > 0 {
+                out.text.push(b',');
+            }
+            write_entry(context, &snapshot, entry, opened, &mut out)?;
         }
-        write_entry(context, &snapshot, entry, &mut out)?;
     }
     out.text.extend_from_slice(b"]}\n");
     drop(snapshot);
@@ -234,45 +239,57 @@ fn include_of(context: &Context, entry: &BulkGetEntry) -> Include {
     Include { revisions: query.flag("revs"), attachments, ..Include::default() }
 }
 
-/// What an entry asks for: documents, or one error.
-fn open_entry(
+/// What each entry asks for: documents, or one error.
+fn open_entries(
     context: &Context,
     snapshot: &Snapshot<'_>,
-    entry: &BulkGetEntry,
-) -> Result<Result<Vec<OpenRevision>, Error>, HttpError> {
+    entries: &[BulkGetEntry],
+) -> Result<Vec<Result<Vec<OpenRevision>, Error>>, HttpError> {
+    let refused: Vec<Option<Error>> = entries.iter().map(|entry| refusal(context, entry)).collect();
+    let wanted = entries.iter().zip(&refused).filter(|(_, refused)| refused.is_none());
+    let wanted: Vec<Asked<'_>> = wanted
+        .map(|(entry, _)| Asked {
+            id: entry.id.as_deref().unwrap_or_default(),
+            revisions: entry.revision.as_ref().map(std::slice::from_ref),
+        })
+        .collect();
+    let latest = context.request.query.flag("latest");
+    let mut opened = open_many(snapshot, context.database()?.id(), &context.view, &wanted, latest)?.into_iter();
+    let outcomes = refused.into_iter().map(|refused| match refused {
+        Some(error) => Err(error),
+        None => opened.next().unwrap_or_else(|| Err(Error::missing())),
+    });
+    Ok(outcomes.collect())
+}
+
+/// Why an entry is not looked up at all.
+fn refusal(context: &Context, entry: &BulkGetEntry) -> Option<Error> {
     if let Some(refused) = &entry.refused {
-        return Ok(Err(refused.clone()));
+        return Some(refused.clone());
     }
     let id = entry.id.as_deref().unwrap_or_default();
     match check_document_id(id, usize::MAX) {
-        Ok(IdKind::Local) => return Ok(Err(Error::missing())),
+        Ok(IdKind::Local) => return Some(Error::missing()),
         Ok(_) => {}
-        Err(error) => return Ok(Err(error)),
+        Err(error) => return Some(error),
     }
-    if let Err(error) = guard_read(context, id) {
-        let kind = if error.status() == 404 { ErrorKind::NotFound } else { ErrorKind::Forbidden };
-        return Ok(Err(Error::new(kind, error.reason().to_owned())));
-    }
-    let asked = entry.revision.as_ref().map(std::slice::from_ref);
-    let latest = context.request.query.flag("latest");
-    match open_revisions(snapshot, context.database()?.id(), &context.view, id, asked, latest) {
-        Ok(opened) => Ok(Ok(opened)),
-        Err(crate::documents::error::DocumentError::Refused(error)) => Ok(Err(error)),
-        Err(error) => Err(error.into()),
-    }
+    let error = guard_read(context, id).err()?;
+    let kind = if error.status() == 404 { ErrorKind::NotFound } else { ErrorKind::Forbidden };
+    Some(Error::new(kind, error.reason().to_owned()))
 }
 
 fn write_entry(
     context: &Context,
     snapshot: &Snapshot<'_>,
     entry: &BulkGetEntry,
+    opened: Result<Vec<OpenRevision>, Error>,
     out: &mut Output,
 ) -> Result<(), HttpError> {
     let database = context.database()?.id();
     out.text.extend_from_slice(b"{\"id\":");
     write_optional(out, entry.id.as_deref());
     out.text.extend_from_slice(b",\"docs\":[");
-    match open_entry(context, snapshot, entry)? {
+    match opened {
         Ok(opened) => {
             for (at, revision) in opened.into_iter().enumerate() {
                 if at > 0 {
@@ -327,8 +344,7 @@ fn bulk_get_multipart(context: &Context, entries: &[BulkGetEntry], subtype: &str
     let encoder = Encoder::new(&boundary);
     let mut out = Output::default();
     out.text.extend_from_slice(encoder.opening().as_bytes());
-    for entry in entries {
-        let opened = open_entry(context, &snapshot, entry)?;
+    for (entry, opened) in entries.iter().zip(open_entries(context, &snapshot, entries)?) {
         let error_part = |out: &mut Output, revision: Option<&str>, error: &Error| {
             let mut row = Output::default();
             write_error(&mut row, entry, revision, error);
