@@ -33,6 +33,8 @@ pub struct Filed {
     pub former_of: Vec<Anchor>,
     /// The revision that a move wrote, and the parents it gave (S17).
     pub moved: Option<(Revision, Vec<String>)>,
+    /// Of a contact: the position since which it has its shortcode, or has none.
+    pub coded: Position,
     /// Where it is filed.
     pub placement: Placement,
 }
@@ -224,6 +226,7 @@ impl Value for Filed {
         write_optional(out, self.names.as_deref());
         write_texts(out, &self.primary_of);
         write_anchors(out, &self.former_of);
+        out.varint(self.coded);
         match &self.moved {
             Some((revision, parents)) => {
                 out.push(1);
@@ -245,6 +248,7 @@ impl Value for Filed {
             filed.names = read_optional(&mut from)?;
             filed.primary_of = read_texts(&mut from)?;
             filed.former_of = read_anchors(&mut from)?;
+            filed.coded = from.varint()?;
             if from.byte()? == 1 {
                 filed.moved = Some((read_revision(&mut from)?, read_texts(&mut from)?));
             }
@@ -448,7 +452,9 @@ mod tests {
             (Facts::UserSettings { owner: "o".into(), roles: "[]".into() }, vec![], None),
             (Facts::Nobody, vec![], None),
         ] {
-            let filed = Filed { facts, line, moved, deleted: true, placement: placement.clone(), ..Filed::default() };
+            let coded = if line.is_empty() { 0 } else { 300 };
+            let mut filed = Filed { facts, line, moved, deleted: true, coded, ..Filed::default() };
+            filed.placement = placement.clone();
             let mut bytes = Vec::new();
             filed.encode(&mut bytes);
             assert_eq!(Filed::decode(&bytes), Some(filed));

@@ -212,6 +212,7 @@ impl Writing<'_, '_> {
         let code = |filed: &Filed| filed.contact().and_then(|contact| contact.shortcode.clone());
         let (code_before, code_now) = (code(old), code(new));
         if code_before != code_now {
+            new.coded = self.counters.position;
             // Records that name somebody by the code are found at its holder, or wait for one.
             for code in [&code_before, &code_now].into_iter().flatten() {
                 then.subjects.extend(self.holder_of(code)?.map(|holder| of_contact(&holder)));

@@ -65,6 +65,21 @@ impl State {
     }
 }
 
+impl State {
+    /// Whether something is to be seen before it may be written over: what is deleted now may not have been deleted then.
+    fn held(&self, stored: &Filed) -> bool {
+        let then = |at| stored.placement.entries.iter().any(|entry| entry.holds(Some(at)));
+        !stored.deleted || self.at.is_some_and(then)
+    }
+
+    /// Whether a key meant this contact: by its id always; by a shortcode since it has that one, or if this device has
+    /// brought the contact since.
+    fn knew(&self, key: &str, id: &str, contact: &Filed) -> bool {
+        let brought = |at| contact.placement.brought.is_some_and(|(device, since)| device == self.device && since > at);
+        key == id || self.at.is_none_or(|at| contact.coded <= at || brought(at))
+    }
+}
+
 /// Why a document may not be written.
 #[derive(Debug, Clone, Copy)]
 struct Refused {
@@ -202,7 +217,7 @@ impl Writing<'_, '_> {
         if !state.scope.passes(&filter, &entries, None) {
             return refused(if known { Reason::OutOfScope } else { Reason::UnknownSubject });
         }
-        let hidden = live.is_some_and(|stored| !state.saw(stored));
+        let hidden = stored.as_deref().is_some_and(|stored| state.held(stored) && !state.saw(stored));
         Ok(hidden.then_some(Refused { reason: Reason::OutOfScope, only_hidden: true }))
     }
 
@@ -237,7 +252,9 @@ impl Writing<'_, '_> {
             }
             Facts::Record(record) => {
                 filter = self.places(&Filed { facts: facts.clone(), ..Filed::default() })?.filter;
-                if let Some((subject, filed)) = self.subject_of(facts)? {
+                let subject = self.subject_of(facts)?;
+                let key = record.subject.as_deref().unwrap_or_default();
+                if let Some((subject, filed)) = subject.filter(|(id, filed)| state.knew(key, id, filed)) {
                     self.line_then(state, at, &subject, &[], 0, Way::Record, &mut wanted)?;
                     primaries_then(&filed, at, Way::PrimaryRecord, &mut wanted);
                 }
@@ -252,7 +269,8 @@ impl Writing<'_, '_> {
                 }
             }
             Facts::Target(owner) => {
-                if let Some((owner, filed)) = self.meant_by(owner)? {
+                let meant = self.meant_by(owner)?.filter(|(id, filed)| state.knew(owner, id, filed));
+                if let Some((owner, filed)) = meant {
                     self.line_then(state, at, &owner, &[], 0, Way::Contact, &mut wanted)?;
                     primaries_then(&filed, at, Way::Primary, &mut wanted);
                 }

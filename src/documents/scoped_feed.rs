@@ -363,10 +363,18 @@ impl ScopedFeed {
             Step::Gained(_) => false,
             Step::Normal if found.left => self.saw_before(snapshot, &placement, found.position)?,
             Step::Normal => {
-                placement.past.iter().any(|(_, until)| *until > self.start) && scope.saw(&placement, found.position)
+                let refiltered = placement.past.iter().any(|(_, until)| *until > self.start);
+                (refiltered && scope.saw(&placement, found.position)) || self.saw_at_start(&placement)
             }
         };
         Ok(lost.then_some(Row::Lost(id)))
+    }
+
+    /// Whether the client was shown a document by the present scope: a private record is hidden when its author moves away,
+    /// although none of its rows leaves a range.
+    fn saw_at_start(&self, placement: &Placement) -> bool {
+        let scope = &self.restricted.scope;
+        self.restricted.scope_position <= self.start && scope.sees(placement, Some(self.start))
     }
 
     /// Whether the account saw a document just before a position, in the scope of that time.

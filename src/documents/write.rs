@@ -392,7 +392,9 @@ impl<'b, 'a> Writing<'b, 'a> {
         self.counters.body_bytes += body.text.len() as u64;
         body.provenance = self.scoped.then(|| self.provenance());
         let key = BodyKey::new(self.id, row.cluster, &write.id, revision);
-        self.batch.put(&BODIES, &key, &body);
+        let mut bytes = Vec::with_capacity(body.text.len() + 160);
+        body.encode(&mut bytes);
+        self.batch.put_bytes(BODIES.family(), BODIES.key(&key), bytes);
         for cut in row.tree.stem(self.revs_limit) {
             self.drop_body(&write.id, &row, &cut)?;
         }

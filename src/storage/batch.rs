@@ -43,12 +43,14 @@ pub struct Batch<'a> {
 pub(super) struct Layer {
     overlays: [Overlay; FAMILIES.len()],
     announcements: Vec<Announcement>,
+    /// Of keys and values.
+    bytes: usize,
 }
 
 impl Default for Layer {
     fn default() -> Self {
         let overlays = FAMILIES.map(|(family, _, workload)| Overlay::of(family, workload));
-        Self { overlays, announcements: Vec::new() }
+        Self { overlays, announcements: Vec::new(), bytes: 0 }
     }
 }
 
@@ -107,14 +109,23 @@ impl<'a> Batch<'a> {
         self.open = Layer::default();
     }
 
-    /// The engine's batch, what to announce when it is durable, and what the next batch must see until then.
-    pub(super) fn finish(mut self) -> StorageResult<(WriteBatch, Vec<Announcement>, Arc<Layer>)> {
+    /// What finished requests wrote, and what to announce when it is durable.
+    pub(super) fn finish(mut self) -> (Arc<Layer>, Vec<Announcement>) {
+        let announcements = std::mem::take(&mut self.kept.announcements);
+        self.kept.bytes = self.bytes;
+        (Arc::new(self.kept), announcements)
+    }
+}
+
+impl Layer {
+    /// The engine's batch with everything in here.
+    pub(super) fn engine_batch(&self, db: &DB) -> StorageResult<WriteBatch> {
         let mut batch = WriteBatch::with_capacity_bytes(self.bytes + self.bytes / 8);
-        for ((family, _, _), overlay) in FAMILIES.iter().zip(&self.kept.overlays) {
+        for ((family, _, _), overlay) in FAMILIES.iter().zip(&self.overlays) {
             if overlay.is_empty() {
                 continue;
             }
-            let handle = family_handle(self.db, *family)?;
+            let handle = family_handle(db, *family)?;
             for (key, value) in overlay.in_order() {
                 match value {
                     Some(value) => batch.put_cf(handle, key, value),
@@ -122,8 +133,7 @@ impl<'a> Batch<'a> {
                 }
             }
         }
-        let announcements = std::mem::take(&mut self.kept.announcements);
-        Ok((batch, announcements, Arc::new(self.kept)))
+        Ok(batch)
     }
 }
 
