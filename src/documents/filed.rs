@@ -12,6 +12,9 @@ use crate::storage::{Decoder, Encode, Family, Key, StorageError, StorageResult, 
 /// database, kind, anchor → ids
 pub const SUBJECTS: Table<SubjectKey, Texts> = Table::new(Family::Subjects);
 
+/// database, kind, anchor → who names a contact
+pub const NAMINGS: Table<SubjectKey, Naming> = Table::new(Family::Subjects);
+
 const VERSION: u8 = 1;
 
 /// What Settle knows about a document of a scoped database beside its revisions.
@@ -385,6 +388,28 @@ impl Value for Texts {
     }
 }
 
+/// Which places name a contact as their primary contact.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Naming {
+    /// Those that do, by id.
+    pub places: Vec<String>,
+    /// Those that no longer do, while no contact is stored that could keep them itself.
+    pub formers: Vec<Anchor>,
+}
+
+impl Value for Naming {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(VERSION);
+        write_texts(out, &self.places);
+        write_anchors(out, &self.formers);
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut from = versioned(bytes)?;
+        Some(Self { places: read_texts(&mut from)?, formers: read_anchors(&mut from)? })
+    }
+}
+
 /// Keys of the family `subjects`.
 pub mod subjects {
     use super::{Anchor, DatabaseId, SubjectKey};
@@ -404,7 +429,7 @@ pub mod subjects {
         SubjectKey(key(database, b'a', &of_key(code)))
     }
 
-    /// Places that name a contact.
+    /// Who names a contact.
     #[must_use]
     pub fn naming(database: DatabaseId, contact: &Anchor) -> SubjectKey {
         SubjectKey(key(database, b'p', contact))

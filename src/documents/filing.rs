@@ -15,9 +15,11 @@ use std::rc::Rc;
 use settle_protocol::Revision;
 use settle_protocol::sequence::Position;
 
-use super::filed::{FeedView, Filed, SUBJECTS, SubjectKey, Texts, feed_key, feed_prefix, subjects, way_and_depth};
+use super::filed::{
+    FeedView, Filed, NAMINGS, Naming, SUBJECTS, SubjectKey, Texts, feed_key, feed_prefix, subjects, way_and_depth,
+};
 use super::resolving::{Places, Wanted, primary_in};
-use super::tables::{CHANGES, ChangeKey, ChangeRow, ChangeView, DOCUMENTS, DocumentKey, DocumentRow};
+use super::tables::{CHANGES, ChangeKey, ChangeRow, ChangeView, DOCUMENTS, DocumentHead, DocumentKey, DocumentRow};
 use super::write::Writing;
 use crate::access::facts::Facts;
 use crate::access::placement::{Anchor, Entry, Way, of_contact, of_key};
@@ -200,7 +202,7 @@ impl Writing<'_, '_> {
             then.keys.insert(of_key(id));
             then.subjects.extend(self.holder_of(id)?.map(|holder| of_contact(&holder)));
             then.fresh = is;
-            new.primary_of = if is { self.places_naming(&anchor)? } else { Vec::new() };
+            self.change_role(&anchor, old, new, is)?;
         }
         if old.line != new.line {
             then.lines.insert(anchor);
@@ -247,17 +249,18 @@ impl Writing<'_, '_> {
         for (contact, named) in [(before, false), (now, true)] {
             let Some(contact) = contact else { continue };
             let subject = of_contact(contact);
-            let key = subjects::naming(self.id, &subject);
-            let mut places = self.batch.get(&SUBJECTS, &key)?.unwrap_or_default();
-            places.0.retain(|known| known != place);
-            if named {
-                places.0.push(place.to_owned());
+            let itself = contact == place; // a place that names itself is in range already
+            let stored = if itself { None } else { self.contact(contact)? };
+            let mut naming = self.naming(&subject)?;
+            naming.places.retain(|known| known != place);
+            naming.formers.retain(|known| known != anchor);
+            match named {
+                true => naming.places.push(place.to_owned()),
+                false if stored.is_none() && !itself => naming.formers.push(*anchor),
+                false => {}
             }
-            self.put_texts(key, places);
-            if contact == place {
-                continue; // a place that names itself is in range already
-            }
-            let Some(filed) = self.filed(contact)? else { continue };
+            self.put_naming(&subject, &naming);
+            let Some(filed) = stored else { continue };
             let mut filed = Rc::unwrap_or_clone(filed);
             filed.primary_of.retain(|known| known != place);
             filed.former_of.retain(|known| known != anchor);
@@ -271,8 +274,31 @@ impl Writing<'_, '_> {
         Ok(())
     }
 
-    pub(super) fn places_naming(&self, contact: &Anchor) -> StorageResult<Vec<String>> {
-        Ok(self.batch.get(&SUBJECTS, &subjects::naming(self.id, contact))?.unwrap_or_default().0)
+    /// A document becomes a contact, or no longer is one: who names it, and who once did, is kept with it or without it.
+    fn change_role(&mut self, anchor: &Anchor, old: &Filed, new: &mut Filed, is: bool) -> StorageResult<()> {
+        let mut naming = self.naming(anchor)?;
+        new.primary_of = if is { naming.places.clone() } else { Vec::new() };
+        if is && !naming.formers.is_empty() {
+            new.former_of = std::mem::take(&mut naming.formers);
+            self.put_naming(anchor, &naming);
+        } else if !is && !old.former_of.is_empty() {
+            naming.formers.clone_from(&old.former_of);
+            self.put_naming(anchor, &naming);
+        }
+        Ok(())
+    }
+
+    /// Who names a contact as primary contact.
+    pub(super) fn naming(&self, contact: &Anchor) -> StorageResult<Naming> {
+        Ok(self.batch.get(&NAMINGS, &subjects::naming(self.id, contact))?.unwrap_or_default())
+    }
+
+    fn put_naming(&mut self, contact: &Anchor, naming: &Naming) {
+        let key = subjects::naming(self.id, contact);
+        match *naming == Naming::default() {
+            true => self.batch.delete(&NAMINGS, &key),
+            false => self.batch.put(&NAMINGS, &key, naming),
+        }
     }
 
     fn change_claims(&mut self, code: &str, change: impl FnOnce(&mut Vec<String>)) -> StorageResult<()> {
@@ -489,8 +515,13 @@ impl Writing<'_, '_> {
         if present == places.wanted && same_filter {
             return if new == old { Ok(()) } else { self.put_filed_in(id, &row, new) };
         }
-        let before = DocumentRow::position_in(&row).ok_or(CORRUPT)?;
-        let change = encoded(&ChangeRow::of(id, &DOCUMENTS.decode(&row)?.tree).ok_or(CORRUPT)?);
+        let head = DocumentHead::decode(&row).ok_or(CORRUPT)?;
+        let before = head.position;
+        let change = match head.conflicted {
+            true => ChangeRow::of(id, &DOCUMENTS.decode(&row)?.tree).ok_or(CORRUPT)?,
+            false => ChangeRow { id: id.to_owned(), deleted: head.deleted, leaves: vec![head.winner] },
+        };
+        let change = encoded(&change);
         self.counters.position += 1;
         let position = self.counters.position;
         // Whether a private record is hidden depends on its entries together: then whoever reads one row needs it anew.

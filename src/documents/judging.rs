@@ -232,7 +232,7 @@ impl Writing<'_, '_> {
             filed.deleted = false;
             if let Facts::Contact(contact) = facts {
                 filed.line = self.line_of(id, &contact.parents)?;
-                filed.primary_of = self.places_naming(&of_contact(id))?;
+                filed.primary_of = self.naming(&of_contact(id))?.places;
             }
             filed.facts = facts.clone();
             let places = self.places(&filed)?;

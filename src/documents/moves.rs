@@ -54,8 +54,7 @@ pub fn move_contact(writing: &mut Writing<'_, '_>, id: &str, to: &str, most: usi
     if place.line.contains(&of_contact(id)) {
         return Err(Error::bad_request(format!("{to} lies below {id}, which therefore cannot be moved there.")).into());
     }
-    let below = below(writing.batch, writing.id, id, most + 1)?.len();
-    if below > most {
+    if has_more_below(writing.batch, writing.id, id, most)? {
         let reason = format!(
             "More than {most} documents lie below {id}. Move what is below it piece by piece, or raise \
              [settle] max_move_documents."
@@ -128,6 +127,17 @@ pub fn with_parent(members: &str, parents: &[String]) -> Result<String, Error> {
         out.push_str(&parent);
     }
     Ok(out)
+}
+
+/// Whether more documents than this are filed under a contact.
+fn has_more_below(reader: &impl Read, database: DatabaseId, id: &str, most: usize) -> StorageResult<bool> {
+    let mut rows = 0;
+    reader.scan(Family::Feed, &Range::prefix(&feed_prefix(database, &of_contact(id), None)), &mut |_, _| {
+        rows += 1;
+        Ok(if rows <= most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+    })?;
+    // A document has a row at least; only if there are many rows, who they are has to be asked.
+    Ok(rows > most && below(reader, database, id, most.saturating_add(1))?.len() > most)
 }
 
 /// Ids of all documents filed under a contact.

@@ -174,12 +174,6 @@ pub struct DocumentRow {
 const POSITION_IN_ROW: std::ops::Range<usize> = 2..10;
 
 impl DocumentRow {
-    /// The position in the bytes of a stored row.
-    #[must_use]
-    pub fn position_in(row: &[u8]) -> Option<Position> {
-        row.get(POSITION_IN_ROW)?.try_into().ok().map(Position::from_be_bytes)
-    }
-
     /// Changes the position in the bytes of a stored row, without reading the tree.
     pub fn set_position_in(row: &mut [u8], position: Position) {
         if let Some(bytes) = row.get_mut(POSITION_IN_ROW) {
