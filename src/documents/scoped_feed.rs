@@ -63,6 +63,8 @@ pub(super) struct ScopedFeed {
     step: Step,
     /// A row of the scope was passed, shown or not.
     pub(super) moved: bool,
+    /// The client had the present scope at `start` already.
+    settled: bool,
     /// All scopes that the account ever had, once they were looked up.
     ever: OnceLock<Vec<(Scope, Position)>>,
 }
@@ -112,6 +114,7 @@ impl ScopedFeed {
             former: Vec::new(),
             step: Step::Normal,
             moved: false,
+            settled: false,
             ever: OnceLock::new(),
         };
         let mark = match tokens.resolve_scoped(since) {
@@ -135,6 +138,7 @@ impl ScopedFeed {
             None => same(mark.scope)?,
         };
         if resumed && mark.backfill.is_none() {
+            feed.settled = true;
             let start = feed.start;
             return Ok((feed, start));
         }
@@ -373,8 +377,7 @@ impl ScopedFeed {
     /// Whether the client was shown a document by the present scope: a private record is hidden when its author moves away,
     /// although none of its rows leaves a range.
     fn saw_at_start(&self, placement: &Placement) -> bool {
-        let scope = &self.restricted.scope;
-        self.restricted.scope_position <= self.start && scope.sees(placement, Some(self.start))
+        self.settled && self.restricted.scope.sees(placement, Some(self.start))
     }
 
     /// Whether the account saw a document just before a position, in the scope of that time.
@@ -433,6 +436,7 @@ pub fn visible_ids(
         former: Vec::new(),
         step: Step::Normal,
         moved: false,
+        settled: false,
         ever: OnceLock::new(),
     };
     let cursors = restricted.scope.cursors(deepest(snapshot, database)?);
