@@ -15,6 +15,8 @@ use serde::Deserialize;
 pub struct Config {
     /// The data folder.
     pub data: PathBuf,
+    /// The copy of the revocation ledger; nothing: the data folder's name and `.ledger`, beside it.
+    pub ledger: Option<PathBuf>,
     /// Where to listen; port 0 picks a free one.
     pub listen: SocketAddr,
     /// Operators: name → password or CouchDB hash.
@@ -33,6 +35,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             data: PathBuf::from("settle-data"),
+            ledger: None,
             listen: SocketAddr::from(([127, 0, 0, 1], 5984)),
             admins: BTreeMap::new(),
             open: false,
@@ -44,11 +47,12 @@ impl Default for Config {
 }
 
 /// Keys of `[settle]` that only count at the start.
-const OWN_KEYS: [&str; 5] = ["data", "listen", "open", "cache_mib", "write_buffer_mib"];
+const OWN_KEYS: [&str; 6] = ["data", "ledger", "listen", "open", "cache_mib", "write_buffer_mib"];
 
 #[derive(Debug, Default, Deserialize)]
 struct Own {
     data: Option<PathBuf>,
+    ledger: Option<PathBuf>,
     listen: Option<SocketAddr>,
     open: Option<bool>,
     cache_mib: Option<usize>,
@@ -73,6 +77,7 @@ impl Config {
                     self.read_section("settle", settings)?;
                     let own: Own = own.try_into().map_err(|error| format!("[settle]: {error}"))?;
                     self.data = own.data.unwrap_or_else(|| self.data.clone());
+                    self.ledger = own.ledger.or_else(|| self.ledger.clone());
                     self.listen = own.listen.unwrap_or(self.listen);
                     self.open = own.open.unwrap_or(self.open);
                     self.cache_mib = own.cache_mib.unwrap_or(self.cache_mib);
@@ -119,6 +124,8 @@ pub struct Settings {
     pub max_document_id_bytes: usize,
     /// Bytes of a request body.
     pub max_request_bytes: u64,
+    /// Bytes that the bodies of all requests may hold in memory together.
+    pub max_body_memory_bytes: u64,
     /// Bytes of a request's path and query.
     pub max_uri_bytes: usize,
     /// JSON answers are sent in gzip to clients that take it.
@@ -167,6 +174,20 @@ pub struct Settings {
     pub max_purge_revisions: usize,
     /// Seconds for which a device that lost a right may still push what it had, from its first such push (S13).
     pub drain_seconds: u64,
+    /// Seconds after a withdrawal at which the last push is taken, whenever the device first called.
+    pub drain_cap_seconds: u64,
+    /// A draining device's `_changes` is 403 instead of an empty feed.
+    pub forbid_draining_changes: bool,
+    /// Seconds without a push after which a device that wrote its checkpoint counts as drained.
+    pub quiet_seconds: u64,
+    /// Seconds a session of a named device lives without use.
+    pub device_session_seconds: u64,
+    /// Seconds for which a link works.
+    pub link_seconds: u64,
+    /// What links begin with, such as `https://sync.example.org`; nothing: the address that the request came to.
+    pub public_url: Option<String>,
+    /// Path to which the page of a link leads on, such as `/app/`.
+    pub link_next: Option<String>,
     /// Documents that one device may have in escrow.
     pub max_escrow_documents: u64,
     /// Bytes that one device may have in escrow.
@@ -186,6 +207,7 @@ impl Default for Settings {
             max_attachment_bytes: 1_073_741_824,
             max_document_id_bytes: settle_protocol::document_id::MAX_ID_BYTES,
             max_request_bytes: 4_294_967_296,
+            max_body_memory_bytes: 512 << 20,
             max_uri_bytes: 16_384,
             compress_responses: true,
             require_valid_user: false,
@@ -212,6 +234,13 @@ impl Default for Settings {
             max_purge_documents: 100,
             max_purge_revisions: 1000,
             drain_seconds: 30 * 24 * 3600,
+            drain_cap_seconds: 90 * 24 * 3600,
+            forbid_draining_changes: false,
+            quiet_seconds: 24 * 3600,
+            device_session_seconds: 365 * 24 * 3600,
+            link_seconds: 24 * 3600,
+            public_url: None,
+            link_next: None,
             max_escrow_documents: 10_000,
             max_escrow_bytes: 256 << 20,
             soft_scope_documents: 10_000,
@@ -276,7 +305,15 @@ settings_table! {
     "uuids" "max_count" => max_uuids: number;
     "purge" "max_document_id_number" => max_purge_documents: number;
     "purge" "max_revisions_number" => max_purge_revisions: number;
+    "settle" "max_body_memory_bytes" => max_body_memory_bytes: number;
     "settle" "drain_seconds" => drain_seconds: number;
+    "settle" "drain_cap_seconds" => drain_cap_seconds: number;
+    "settle" "forbid_draining_changes" => forbid_draining_changes: switch;
+    "settle" "quiet_seconds" => quiet_seconds: number;
+    "settle" "device_session_seconds" => device_session_seconds: number;
+    "settle" "link_seconds" => link_seconds: number;
+    "settle" "public_url" => public_url: optional;
+    "settle" "link_next" => link_next: optional;
     "settle" "max_escrow_documents" => max_escrow_documents: number;
     "settle" "max_escrow_bytes" => max_escrow_bytes: number;
     "settle" "soft_scope_documents" => soft_scope_documents: number;

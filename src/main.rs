@@ -1,7 +1,7 @@
 //! The command line: arguments in, one command out.
 
 use clap::{Parser, Subcommand};
-use settle::commands::{backup, bench, demo, place, serve, verify};
+use settle::commands::{account, audit, backup, bench, demo, device, import, place, receipt, restore, serve, verify};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -24,8 +24,20 @@ enum Command {
     Bench(bench::BenchArguments),
     /// Copy the data of a running or stopped server.
     Backup(backup::BackupArguments),
-    /// Move places of a scoped database.
+    /// Bring over what another server holds, and prove that it arrived.
+    Import(import::ImportArguments),
+    /// Copy a backup to where a server will serve it, or confirm a restore without a ledger.
+    Restore(restore::RestoreArguments),
+    /// Check the audit log, or show its end.
+    Audit(audit::AuditArguments),
+    /// Move places of a scoped database, and hand them over to other people.
     Place(place::PlaceArguments),
+    /// Devices: list, show, retire, cut, order to erase.
+    Device(device::DeviceArguments),
+    /// Accounts: create, list, link, password, disable, enable, retire, cut.
+    Account(account::AccountArguments),
+    /// Check receipts without a server.
+    Receipt(receipt::ReceiptArguments),
     /// Check every stored row of a stopped server or a backup.
     Verify(verify::VerifyArguments),
 }
@@ -36,7 +48,13 @@ fn main() -> anyhow::Result<()> {
         Command::Demo(arguments) => demo::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
         Command::Backup(arguments) => backup::run(arguments),
+        Command::Import(arguments) => import::run(arguments),
+        Command::Restore(arguments) => restore::run(&arguments),
+        Command::Audit(arguments) => audit::run(arguments),
         Command::Place(arguments) => place::run(arguments),
+        Command::Device(arguments) => device::run(arguments),
+        Command::Account(arguments) => account::run(arguments),
+        Command::Receipt(arguments) => receipt::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
     }
 }

@@ -1,23 +1,37 @@
 //! Builds every part once: store, catalogue, logins, settings, clock. What runs in the background is started here.
 
+pub mod body_memory;
+pub mod history;
+
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use self::body_memory::BodyMemory;
+use crate::accounts::ledger_copy::Ledger;
 use crate::accounts::login::Logins;
 use crate::accounts::password::{Credential, PasswordPolicy};
 use crate::accounts::session_cookie::{CookieSettings, SameSite};
+use crate::accounts::withdrawals::{note_quiet, quiet_devices};
+use crate::audit::{self, Entry};
 use crate::clock::{Clock, random};
 use crate::config::{Config, Settings};
 use crate::documents::attachments::remove_unreferred;
 use crate::documents::databases::Catalogue;
 use crate::documents::error::DocumentResult;
+use crate::documents::grants;
+use crate::documents::manifests::forget_old;
+use crate::documents::receipts::ReceiptKey;
+use crate::documents::restarts::Restarts;
 use crate::documents::tables::DatabaseRow;
 use crate::storage::{Family, Memory, Range, Read, StorageResult, Store};
 
 /// How often the clock's mark is kept and expired sessions are forgotten.
 const HOUSEKEEPING_SECONDS: u64 = 30;
+/// How often the revocation ledger notes that the store was in use.
+const MARK_SECONDS: u64 = 600;
 /// Databases that every CouchDB has.
 const SYSTEM_DATABASES: [&str; 2] = ["_users", "_replicator"];
 
@@ -29,12 +43,28 @@ pub struct Services {
     pub catalogue: Catalogue,
     /// Who is calling.
     pub logins: Logins,
+    /// Signs receipts.
+    pub receipts: ReceiptKey,
     /// Time.
     pub clock: Clock,
+    /// What request bodies hold.
+    pub body_memory: BodyMemory,
+    /// The copy of the revocation ledger.
+    pub ledger: Arc<Ledger>,
+    /// Replications that run through a restore.
+    pub restarts: Restarts,
+    /// Reads of scoped databases by operators that the audit log knows: who, database, hour.
+    reads: Mutex<BTreeMap<(String, String), u64>>,
+    /// What had happened at the last mark of the ledger.
+    marked: AtomicU64,
+    /// Feeds that are being sent or held.
+    pub feeds: Feeds,
     settings: RwLock<Arc<Settings>>,
     texts: Mutex<BTreeMap<(String, String), String>>,
     compacting: Mutex<BTreeMap<String, u64>>,
     erasing: Mutex<()>,
+    /// A grant was made: when one begins or ends next must be looked up again.
+    pub grants_changed: tokio::sync::Notify,
 }
 
 impl Services {
@@ -51,21 +81,33 @@ impl Services {
         let logins = Logins::open(&store, operators, open_server, random()).await?;
         let mut texts = config.settings.clone();
         texts.extend(kept_settings(&store)?);
+        let (catalogue, clock) = (Catalogue::open(&store)?, Clock::open(&store)?);
+        let ledger = history::open(&store, &catalogue, &clock, config).await?;
+        let restarts = Restarts::open(&store.snapshot())?;
         let services = Arc::new(Self {
-            catalogue: Catalogue::open(&store)?,
-            clock: Clock::open(&store)?,
+            receipts: store.write(|batch| ReceiptKey::open(batch, random())).await?,
+            body_memory: BodyMemory::default(),
+            marked: AtomicU64::new(history::activity(&store, &catalogue)?),
+            restarts,
+            reads: Mutex::default(),
+            catalogue,
+            clock,
+            ledger,
+            feeds: Feeds::default(),
             settings: RwLock::new(Arc::new(settings_from(&texts))),
             texts: Mutex::new(texts),
             compacting: Mutex::default(),
             erasing: Mutex::default(),
+            grants_changed: tokio::sync::Notify::default(),
             logins,
             store,
         });
         for name in SYSTEM_DATABASES {
             if services.catalogue.find(name).is_err() {
-                services.create_database(name, false).await?;
+                services.create_database(name, false, "").await?;
             }
         }
+        tokio::spawn(Arc::clone(&services.ledger).follow());
         services.erase_deleted();
         Ok(services)
     }
@@ -87,24 +129,33 @@ impl Services {
         all
     }
 
-    /// Changes a setting (`None`: back to its default) and keeps it.
+    /// Changes a setting (`None`: back to its default) and keeps it. The audit log learns its name, not its value: that may be
+    /// a secret.
     ///
     /// # Errors
     /// `400` when a known setting cannot have this value.
-    pub async fn change_setting(&self, section: &str, key: &str, value: Option<String>) -> DocumentResult<()> {
+    pub async fn change_setting(
+        &self,
+        section: &str,
+        key: &str,
+        value: Option<String>,
+        by: &str,
+    ) -> DocumentResult<()> {
         if let Some(value) = &value {
             let refused = |reason: String| settle_protocol::Error::bad_request(reason);
             Settings::default().set(section, key, value).map_err(refused)?;
         }
         let stored = setting_key(section, key);
         let kept = value.clone();
+        let action = if value.is_some() { "config.set" } else { "config.remove" };
+        let entry = Entry::new(self.clock.now(), by, action).detail("section", section).detail("key", key);
         self.store
             .write(move |batch| -> DocumentResult<()> {
                 match kept {
                     Some(value) => batch.put_bytes(Family::Meta, stored, value.into_bytes()),
                     None => batch.delete_bytes(Family::Meta, stored),
                 }
-                Ok(())
+                Ok(audit::append(batch, &entry)?)
             })
             .await?;
         let mut texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -144,11 +195,12 @@ impl Services {
         }
     }
 
-    /// Makes a database with the defaults.
+    /// Makes a database with the defaults, for somebody or (empty) the server itself.
     ///
     /// # Errors
     /// As [`Catalogue::create`].
-    pub async fn create_database(&self, name: &str, scoped: bool) -> DocumentResult<()> {
+    pub async fn create_database(&self, name: &str, scoped: bool, by: &str) -> DocumentResult<()> {
+        let entry = Entry::new(self.clock.now(), by, "database.create").database(name).detail("scoped", scoped);
         let row = DatabaseRow {
             id: 0,
             uuid: random(),
@@ -158,7 +210,7 @@ impl Services {
             scoped,
             security: crate::accounts::security::Security::default().text().to_owned(),
         };
-        self.catalogue.create(name, row).await
+        self.catalogue.create(name, row, entry).await
     }
 
     /// Erases deleted databases in the background.
@@ -198,15 +250,137 @@ impl Services {
         self.compacting.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Runs until the server stops: keeps the clock's mark, forgets expired sessions.
+    /// Runs until the server stops: keeps the clock's mark, forgets expired sessions, looks which devices are drained,
+    /// forgets old manifests.
     pub async fn keep_house(self: Arc<Self>) {
+        let mut marked_at = self.clock.now();
         loop {
             self.clock.keep(&self.store);
             if let Err(error) = self.logins.forget_expired(self.clock.now()).await {
                 tracing::warn!(%error, "expired sessions could not be forgotten");
             }
+            if let Err(error) = self.logins.forget_links(self.clock.now()).await {
+                tracing::warn!(%error, "old links could not be forgotten");
+            }
+            if let Err(error) = self.infer_drained().await {
+                tracing::warn!(%error, "which devices are drained could not be looked up");
+            }
+            if let Err(error) = self.forget_manifests().await {
+                tracing::warn!(%error, "old manifests could not be forgotten");
+            }
+            if self.clock.now() >= marked_at + MARK_SECONDS {
+                marked_at = self.clock.now();
+                self.mark().await;
+            }
             tokio::time::sleep(Duration::from_secs(HOUSEKEEPING_SECONDS)).await;
         }
+    }
+}
+
+/// How many feeds are open.
+#[derive(Debug, Clone, Default)]
+pub struct Feeds(Arc<AtomicU64>);
+
+impl Feeds {
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Counts one more, until what it gives is dropped.
+    #[must_use]
+    pub fn open(&self) -> OpenFeed {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        OpenFeed(Arc::clone(&self.0))
+    }
+}
+
+/// One open feed.
+#[derive(Debug)]
+pub struct OpenFeed(Arc<AtomicU64>);
+
+impl Drop for OpenFeed {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Services {
+    /// Runs until the server stops: lets grants begin and end when their time comes.
+    pub async fn keep_grants(self: Arc<Self>) {
+        loop {
+            let now = self.clock.now();
+            let settled = self.store.write(move |batch| grants::settle_all(batch, now)).await;
+            let due = settled.and_then(|()| grants::next_due(&self.store.snapshot(), now));
+            let due = due.unwrap_or_else(|error| {
+                tracing::warn!(%error, "grants could not be looked up; trying again");
+                None
+            });
+            let pause = due.map_or(HOUSEKEEPING_SECONDS, |due| due.saturating_sub(now).min(HOUSEKEEPING_SECONDS));
+            let pause = tokio::time::sleep(Duration::from_secs(pause.max(1)));
+            tokio::select! {
+                () = pause => {}
+                () = self.grants_changed.notified() => {}
+            }
+        }
+    }
+
+    async fn forget_manifests(&self) -> StorageResult<()> {
+        let now = self.clock.now();
+        for database in self.catalogue.all() {
+            forget_old(&self.store, database.id(), now).await?;
+        }
+        Ok(())
+    }
+
+    /// Notes in the revocation ledger that the store was in use, if it was since the last mark.
+    async fn mark(&self) {
+        let marked = async {
+            let activity = history::activity(&self.store, &self.catalogue)?;
+            if self.marked.swap(activity, Ordering::Relaxed) != activity {
+                history::mark(&self.store, self.clock.now()).await?;
+            }
+            StorageResult::Ok(())
+        };
+        if let Err(error) = marked.await {
+            tracing::warn!(%error, "the revocation ledger could not be marked");
+        }
+    }
+
+    /// The last things before the server stops: the clock's mark and the ledger's, on the disk.
+    pub async fn finish(&self) {
+        self.clock.keep(&self.store);
+        self.mark().await;
+        if let Err(error) = self.ledger.copy() {
+            tracing::warn!(%error, "the revocation ledger is not up to date");
+        }
+    }
+
+    /// Notes that an operator reads a scoped database: one entry of the audit log for each hour.
+    ///
+    /// # Errors
+    /// When it cannot be noted; then nothing must be read.
+    pub async fn note_read(&self, operator: &str, database: &str) -> StorageResult<()> {
+        let now = self.clock.now();
+        let (key, hour) = ((operator.to_owned(), database.to_owned()), now / 3600);
+        let known = self.reads.lock().unwrap_or_else(PoisonError::into_inner).get(&key) == Some(&hour);
+        if known {
+            return Ok(());
+        }
+        let entry = Entry::new(now, operator, "database.read").database(database);
+        self.store.write(move |batch| audit::append(batch, &entry)).await?;
+        self.reads.lock().unwrap_or_else(PoisonError::into_inner).insert(key, hour);
+        Ok(())
+    }
+
+    /// Devices of clients that send no manifest count as drained after a quiet period.
+    async fn infer_drained(&self) -> StorageResult<()> {
+        let (quiet, now) = (self.settings().quiet_seconds, self.clock.now());
+        for pass in quiet_devices(&self.store.snapshot(), quiet, now)? {
+            self.store.write(move |batch| note_quiet(batch, &pass, quiet, now)).await?;
+        }
+        Ok(())
     }
 }
 

@@ -25,7 +25,19 @@ macro_rules! client_files {
     };
 }
 
-client_files!(access, attachments, convergence, interruptions, replication, requests, scope, servers);
+client_files!(
+    access,
+    attachments,
+    browser,
+    convergence,
+    handover,
+    interruptions,
+    replication,
+    requests,
+    scope,
+    servers,
+    withdrawal
+);
 
 #[test]
 fn every_client_file_has_its_test() {
@@ -112,7 +124,7 @@ fn words(output: &Output) -> String {
 
 /// Whether to run: true with Node and PouchDB in place, false if this machine shall do without; panics otherwise.
 #[track_caller]
-fn node_is_ready() -> bool {
+pub(crate) fn node_is_ready() -> bool {
     if std::env::var("SETTLE_SKIP_NODE").is_ok_and(|value| value == "1") {
         println!("skipped: SETTLE_SKIP_NODE=1");
         return false;

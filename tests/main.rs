@@ -4,14 +4,21 @@
 //! so there is none.
 
 mod architecture;
+mod audit;
 mod backup;
 mod clients;
 mod durability;
 mod fuzz_seeds;
+mod handover;
+mod handover_model;
+mod import;
 mod laws;
 mod recordings;
 mod refusals;
+mod replace;
+mod restore;
 mod scope;
 mod scope_model;
 mod shared_attachments;
 mod support;
+mod threats;

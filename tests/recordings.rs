@@ -72,8 +72,10 @@ fn every_folder_is_a_topic_with_a_test() {
 #[test]
 fn every_exclusion_has_a_reason_and_excludes_something() {
     for (path, reason) in exclusions() {
-        let conversation = Conversation::load(&folder().join(&path));
-        let conversation = conversation.unwrap_or_else(|message| panic!("EXCLUDED.toml names {path}: {message}"));
+        let (file, step) = path.split_once('#').map_or((path.as_str(), None), |(file, step)| (file, Some(step)));
+        let conversation = Conversation::load(&folder().join(file));
+        let mut conversation = conversation.unwrap_or_else(|message| panic!("EXCLUDED.toml names {path}: {message}"));
+        assert!(step.is_none_or(|step| conversation.leave_out(step)), "EXCLUDED.toml names {path}: no such step");
         assert!(!reason.trim().is_empty(), "EXCLUDED.toml gives no reason for {path}");
         let missing = missing_ability(&conversation);
         assert!(missing.is_none(), "{path} needs {missing:?} and is skipped without EXCLUDED.toml");
@@ -122,7 +124,10 @@ fn play_all(played: &[(String, Conversation)]) -> Vec<String> {
 
 fn plan(file: &Path, excluded: &BTreeMap<String, String>) -> (String, Plan) {
     let path = file.strip_prefix(folder()).expect("a file of that folder").to_string_lossy().into_owned();
-    let conversation = Conversation::load(file).unwrap_or_else(|message| panic!("{message}"));
+    let mut conversation = Conversation::load(file).unwrap_or_else(|message| panic!("{message}"));
+    for step in excluded.keys().filter_map(|key| key.strip_prefix(&path)?.strip_prefix('#')) {
+        conversation.leave_out(step);
+    }
     let skip = excluded.contains_key(&path) || missing_ability(&conversation).is_some();
     (path, if skip { Plan::Skip } else { Plan::Play(conversation) })
 }
@@ -155,7 +160,7 @@ fn files(topic: &str) -> Vec<PathBuf> {
     files
 }
 
-/// Path below `tests/recordings/` → why the file is not played.
+/// Path below `tests/recordings/`, or path`#`step → why the file, or only that step, is not played.
 fn exclusions() -> BTreeMap<String, String> {
     let file = folder().join("EXCLUDED.toml");
     let text = std::fs::read_to_string(&file).expect("tests/recordings/EXCLUDED.toml can be read");

@@ -8,6 +8,7 @@
 mod bodies;
 mod connections;
 mod gzip;
+mod memory;
 mod names;
 mod parts;
 mod sizes;

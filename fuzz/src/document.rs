@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use settle_protocol::Revision;
-use settle_protocol::bulk::{BulkDocs, parse_bulk_get, parse_revisions_by_id};
+use settle_protocol::bulk::{BulkDocs, BulkOutline, parse_bulk_get, parse_revisions_by_id};
 use settle_protocol::document::{DocumentWriter, IncomingDocument};
 
 type Members = BTreeMap<String, Box<RawValue>>;
@@ -19,7 +19,7 @@ type Members = BTreeMap<String, Box<RawValue>>;
 pub fn run(data: &[u8]) {
     drop(parse_bulk_get(data));
     drop(parse_revisions_by_id(data));
-    drop(BulkDocs::parse(data, 1 << 20));
+    in_halves(data);
     match IncomingDocument::parse(data) {
         Ok(document) => accepted(data, &document),
         Err(error) => {
@@ -41,6 +41,22 @@ fn accepted(data: &[u8], document: &IncomingDocument) {
     drop(document.replicated_path());
     written_and_read(document);
     in_a_batch(data, document);
+}
+
+/// A batch whose documents are read one by one is the batch that is read as a whole.
+fn in_halves(data: &[u8]) {
+    const MOST: usize = 1 << 20;
+    let whole = BulkDocs::parse(data, MOST);
+    let Ok(outline) = BulkOutline::parse(data) else { return };
+    let read = outline.documents.iter().map(|text| BulkOutline::read(text.as_bytes(), MOST));
+    match read.collect::<Result<Vec<_>, _>>() {
+        Ok(documents) => {
+            let whole = whole.expect("a batch whose every document is read");
+            assert_eq!((documents, outline.new_edits), (whole.documents, whole.new_edits));
+            assert_eq!(outline.all_or_nothing, whole.all_or_nothing);
+        }
+        Err(_) => assert!(whole.is_err(), "a batch with a document that is not read"),
+    }
 }
 
 /// What a read of the stored document answers is read back as the same document.

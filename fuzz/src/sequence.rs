@@ -34,7 +34,7 @@ pub fn run(data: &[u8]) {
 fn since(text: &str) {
     let Ok(since) = Since::parse(text) else { return };
     assert_eq!(Since::parse(&format!("\"{}\"", text.trim_matches('"'))).as_ref(), Ok(&since), "quoted or not");
-    if let Since::Token { tags, position, ref mark } = since {
+    if let Since::Token { tags, position, ref mark, at_end } = since {
         let mut halves = [[0; 4]; 2];
         halves[0].copy_from_slice(&tags[..4]);
         halves[1].copy_from_slice(&tags[4..]);
@@ -42,12 +42,14 @@ fn since(text: &str) {
         let token = match mark {
             None => {
                 assert_eq!(prefix.resolve(&since), StartingPoint::After(position));
-                prefix.token(position)
+                let mut token = Vec::new();
+                prefix.write(position, at_end, &mut token);
+                String::from_utf8(token).expect("text")
             }
             Some(mark) => {
                 assert_eq!(prefix.resolve_scoped(&since), Some((position, Some(mark.clone()))));
                 let mut token = Vec::new();
-                prefix.write_scoped(position, mark, &mut token);
+                prefix.write_scoped(position, mark, at_end, &mut token);
                 String::from_utf8(token).expect("text")
             }
         };

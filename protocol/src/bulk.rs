@@ -63,6 +63,65 @@ impl BulkDocs {
     }
 }
 
+/// A `_bulk_docs` request whose documents are still text, for several threads to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BulkOutline<'a> {
+    /// The text of each document; not checked.
+    pub documents: Vec<&'a str>,
+    /// As in [`BulkDocs`].
+    pub new_edits: bool,
+    /// As in [`BulkDocs`].
+    pub all_or_nothing: bool,
+}
+
+impl<'a> BulkOutline<'a> {
+    /// Reads everything but the documents. If [`BulkOutline::read`] succeeds for all of them, the request is what
+    /// [`BulkDocs::parse`] makes of it.
+    ///
+    /// # Errors
+    /// For what may be wrong; [`BulkDocs::parse`] says in which words.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self> {
+        let mut scanner = object_scanner(bytes)?;
+        let mut outline = Self { documents: Vec::new(), new_edits: true, all_or_nothing: false };
+        let mut seen = false;
+        scanner.object(|name, scanner| match name.decode().as_ref() {
+            "docs" if !seen => {
+                seen = true;
+                outline.documents = scanner.unchecked_elements()?;
+                Ok(())
+            }
+            "docs" => Err(Error::invalid_json()),
+            "new_edits" => {
+                outline.new_edits = match scanner.value()? {
+                    "true" => true,
+                    "false" => false,
+                    _ => return Err(Error::invalid_json()),
+                };
+                Ok(())
+            }
+            "all_or_nothing" => {
+                outline.all_or_nothing = scanner.value()? == "true";
+                Ok(())
+            }
+            _ => scanner.value().map(drop),
+        })?;
+        scanner.end()?;
+        if seen { Ok(outline) } else { Err(Error::invalid_json()) }
+    }
+
+    /// Reads the text of one document, whose body may have at most `max_document_bytes`.
+    ///
+    /// # Errors
+    /// As [`BulkDocs::parse`].
+    pub fn read(text: &[u8], max_document_bytes: usize) -> Result<IncomingDocument> {
+        let document = IncomingDocument::parse(text)?;
+        if document.body.len() > max_document_bytes {
+            return Err(too_large(document.id.unwrap_or_default()));
+        }
+        Ok(document)
+    }
+}
+
 /// `413 document_too_large`, whose reason is the id of the document.
 #[must_use]
 pub fn too_large(id: String) -> Error {
@@ -221,6 +280,47 @@ mod tests {
         let large = format!(r#"{{"docs":[{{"_id":"big","v":"{}"}}]}}"#, "x".repeat(1000));
         let error = bulk(&large).expect_err("too large");
         assert_eq!((error.status(), error.word(), error.reason()), (413, "document_too_large", "big"));
+    }
+
+    #[test]
+    fn an_outline_is_read_as_the_whole_or_not_at_all() {
+        let good = [
+            r#"{"docs":[]}"#,
+            r#" {"new_edits":false, "x":[1], "docs":[ {"_id":"a","v":[1,{"b":"],"}]} , {} ]} "#,
+            r#"{"docs":[{"a":"\"]},\\"},{"_id":"é","b":[[],{}]}],"all_or_nothing":true}"#,
+        ];
+        let bad = [
+            r#"{"docs":[{},]}"#,
+            r#"{"docs":[,{}]}"#,
+            r#"{"docs":[{} {}]}"#,
+            r#"{"docs":[{"a":[1}]}]}"#,
+            r#"{"docs":[1]}"#,
+            r#"{"docs":[{}],"docs":[{}]}"#,
+            r#"{"docs":[{}]"#,
+            r#"{"docs":[{}"#,
+            r#"{"docs":{}}"#,
+            r#"{"docs":[{}],"new_edits":1}"#,
+            r#"{"docs":[{}]} x"#,
+            r#"{"docs":[{"_x":1}]}"#,
+            r#"{"docs":[{"_id":"big","v":"0123456789"}]}"#,
+            "{}",
+            "[]",
+        ];
+        let read = |text: &str| -> Result<BulkDocs> {
+            let outline = BulkOutline::parse(text.as_bytes())?;
+            let documents = outline.documents.iter().map(|text| BulkOutline::read(text.as_bytes(), 32));
+            let documents = documents.collect::<Result<_>>()?;
+            Ok(BulkDocs { documents, new_edits: outline.new_edits, all_or_nothing: outline.all_or_nothing })
+        };
+        let text = |request: Result<BulkDocs>| request.map(|request| format!("{request:?}")).ok();
+        for request in good {
+            let whole = text(BulkDocs::parse(request.as_bytes(), 32));
+            assert!(whole.is_some(), "{request}");
+            assert_eq!(text(read(request)), whole, "{request}");
+        }
+        for request in bad {
+            assert!(read(&request.replace("0123456789", &"x".repeat(40))).is_err(), "{request}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //! | [`design_document`] | what a design document must look like |
 //! | [`document_id`] | what ids and database names are legal |
 //! | [`revision`], [`revision_tree`] | revision ids, and the tree with its laws |
-//! | [`bulk`], [`listing`], [`query`] | request shapes |
+//! | [`bulk`], [`listing`], [`query`], [`manifest`] | request shapes |
 //! | [`changes`], [`sequence`] | feed options, rows and tokens |
 //! | [`selector`], [`collation`] | the Mango matcher |
 //! | [`multipart`], [`range`] | multipart bodies and byte ranges |
@@ -27,6 +27,7 @@ pub mod document;
 pub mod document_id;
 pub mod error;
 pub mod listing;
+pub mod manifest;
 pub mod multipart;
 pub mod query;
 pub mod range;

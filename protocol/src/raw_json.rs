@@ -129,6 +129,41 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// The texts of an array's elements, told apart by brackets, commas and quotes alone: neither they nor anything but
+    /// their strings is checked. If each is one whole value, this was an array of them; else it says nothing.
+    ///
+    /// # Errors
+    /// `400` when there is no array or no end of it.
+    pub fn unchecked_elements(&mut self) -> Result<Vec<&'a str>> {
+        self.expect(b'[')?;
+        self.skip_space();
+        let mut elements = Vec::new();
+        if self.take(b']') {
+            return Ok(elements);
+        }
+        let (mut start, mut depth) = (self.at, 0_usize);
+        loop {
+            let byte = self.peek().ok_or_else(Error::invalid_json)?;
+            let end = self.at;
+            self.at += 1;
+            match byte {
+                b'"' => {
+                    self.skip_string_rest()?;
+                }
+                b'{' | b'[' => depth += 1,
+                b',' | b']' if depth == 0 => {
+                    elements.push(&self.text[start..end]);
+                    if byte == b']' {
+                        return Ok(elements);
+                    }
+                    start = self.at;
+                }
+                b'}' | b']' => depth = depth.checked_sub(1).ok_or_else(Error::invalid_json)?,
+                _ => {}
+            }
+        }
+    }
+
     /// Reads a string.
     ///
     /// # Errors
@@ -258,10 +293,9 @@ impl<'a> Scanner<'a> {
         let mut escaped = false;
         loop {
             let rest = &bytes[self.at..];
-            let stop =
-                rest.iter().position(|&b| b == b'"' || b == b'\\' || b < 0x20).ok_or_else(Error::invalid_json)?;
+            let stop = plain_length(rest);
             self.at += stop + 1;
-            match rest[stop] {
+            match *rest.get(stop).ok_or_else(Error::invalid_json)? {
                 b'"' => return Ok(escaped),
                 b'\\' => self.escape()?,
                 _ => return Err(Error::invalid_json()),
@@ -355,6 +389,29 @@ pub fn write_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
+/// How many bytes stand before the first quote, backslash or control character. Looks at eight at a time: most of a
+/// request is strings.
+fn plain_length(bytes: &[u8]) -> usize {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = EACH << 7;
+    // The high bit of each byte that is less than `limit` (at most 128). A borrow reaches only bytes above such a byte, so the
+    // lowest bit set is right.
+    let below = |word: u64, limit: u8| word.wrapping_sub(EACH * u64::from(limit)) & !word & HIGH;
+    let words = bytes.chunks_exact(8);
+    let tail = words.remainder();
+    for (at, word) in words.enumerate() {
+        let word = word.try_into().map_or(0, u64::from_le_bytes);
+        let quote = below(word ^ (EACH * u64::from(b'"')), 1);
+        let backslash = below(word ^ (EACH * u64::from(b'\\')), 1);
+        let stops = quote | backslash | below(word, 0x20);
+        if stops != 0 {
+            return at * 8 + stops.trailing_zeros() as usize / 8;
+        }
+    }
+    let stop = tail.iter().position(|&byte| byte == b'"' || byte == b'\\' || byte < 0x20);
+    bytes.len() - tail.len() + stop.unwrap_or(tail.len())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -364,6 +421,24 @@ mod tests {
         let value = scanner.value()?;
         scanner.end()?;
         Ok(value)
+    }
+
+    #[test]
+    fn plain_text_ends_at_the_first_byte_that_ends_it() {
+        let naive = |bytes: &[u8]| {
+            let stop = bytes.iter().position(|&byte| byte == b'"' || byte == b'\\' || byte < 0x20);
+            stop.unwrap_or(bytes.len())
+        };
+        for byte in 0..=255 {
+            for at in 0..20 {
+                for other in [0x00, 0x1f, b'!', b'"', b'#', b'[', b'\\', b']', 0x7f, 0x80, 0xff] {
+                    let mut bytes = [b'x'; 20];
+                    (bytes[at], bytes[(at + 3) % 20]) = (byte, other);
+                    assert_eq!(plain_length(&bytes), naive(&bytes), "{bytes:?}");
+                    assert_eq!(plain_length(&bytes[..at]), naive(&bytes[..at]), "{bytes:?} up to {at}");
+                }
+            }
+        }
     }
 
     #[test]

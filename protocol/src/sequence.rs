@@ -5,7 +5,11 @@
 //! skipping. Tokens are positions, never rights: nothing secret is in them and forging one gains nothing.
 //!
 //! TEXT is unpadded base64url of: version (1 byte), database tag (4), incarnation tag (4), position (6, big-endian). The
-//! first nine bytes are twelve characters that all tokens of a database share.
+//! first nine bytes are twelve characters that all tokens of a database share but for the version.
+//!
+//! Another version (3, 4 for restricted feeds) says that the position was the end of the log when the token was given: who holds
+//! it knew everything. Behind any other token there was more, and what stood before its position may have moved behind it unseen.
+//! Only after a restore does that matter: see [`TokenPrefix::resolve`].
 //!
 //! Tokens of a restricted feed (version 2) go on with the position of the scope they were given under (6), and while the
 //! client is still being told what a change of scope means, with a [`Backfill`]: target (6), cursor and a bit (6), and the
@@ -25,12 +29,19 @@ pub const MAX_POSITION: Position = (1 << 48) - 1;
 
 const VERSION: u8 = 1;
 const SCOPED_VERSION: u8 = 2;
+/// Versions of tokens that were given at the end of the log.
+const END_VERSION: u8 = 3;
+const SCOPED_END_VERSION: u8 = 4;
 
-/// What every token of one database in one incarnation of the store begins with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What every token of one database in one incarnation of the store begins with, and which earlier incarnations it goes on
+/// from.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenPrefix {
     tags: [u8; 8],
-    text: [u8; 12],
+    /// The first characters, without and with the end of the log.
+    texts: [[u8; 12]; 2],
+    /// Tags of earlier incarnations, each with the last position that it has in common with this one.
+    earlier: Vec<([u8; 4], Position)>,
 }
 
 impl TokenPrefix {
@@ -38,22 +49,40 @@ impl TokenPrefix {
     #[must_use]
     pub fn new(database: [u8; 4], incarnation: [u8; 4]) -> Self {
         let mut bytes = [0; 9];
-        bytes[0] = VERSION;
         bytes[1..5].copy_from_slice(&database);
         bytes[5..].copy_from_slice(&incarnation);
-        let mut text = [0; 12];
-        let written = URL_SAFE_NO_PAD.encode_slice(bytes, &mut text);
-        debug_assert_eq!(written, Ok(12));
         let mut tags = [0; 8];
         tags.copy_from_slice(&bytes[1..]);
-        Self { tags, text }
+        let texts = [VERSION, END_VERSION].map(|version| {
+            bytes[0] = version;
+            let mut text = [0; 12];
+            let written = URL_SAFE_NO_PAD.encode_slice(bytes, &mut text);
+            debug_assert_eq!(written, Ok(12));
+            text
+        });
+        Self { tags, texts, earlier: Vec::new() }
     }
 
-    /// Appends the token of a position, without quotes.
-    pub fn write(&self, position: Position, out: &mut Vec<u8>) {
+    /// The same, going on from earlier incarnations: their tags, each with the last position that this one has in common
+    /// with it.
+    #[must_use]
+    pub fn going_on_from(self, earlier: Vec<([u8; 4], Position)>) -> Self {
+        Self { earlier, ..self }
+    }
+
+    /// Up to which position this history is the same as an earlier one; `None`: it is another.
+    fn common(&self, tags: &[u8; 8]) -> Option<Position> {
+        let of_this_database = tags[..4] == self.tags[..4];
+        let known = self.earlier.iter().filter(|(tag, _)| of_this_database && tags[4..] == *tag);
+        known.map(|(_, common)| *common).min()
+    }
+
+    /// Appends the token of a position, without quotes. `at_end`: it is the end of the log as it was when the last row was
+    /// looked for.
+    pub fn write(&self, position: Position, at_end: bool, out: &mut Vec<u8>) {
         out.extend_from_slice(decimal(position, &mut [0; 20]));
         out.push(b'-');
-        out.extend_from_slice(&self.text);
+        out.extend_from_slice(&self.texts[usize::from(at_end)]);
         let mut digits = [0; 8];
         for (at, digit) in digits.iter_mut().enumerate() {
             let six_bits = (position >> (42 - 6 * at)) & 63;
@@ -62,10 +91,10 @@ impl TokenPrefix {
         out.extend_from_slice(&digits);
     }
 
-    /// Appends the token of a restricted feed, without quotes.
-    pub fn write_scoped(&self, position: Position, mark: &ScopeMark, out: &mut Vec<u8>) {
+    /// Appends the token of a restricted feed, without quotes. `at_end` as in [`TokenPrefix::write`].
+    pub fn write_scoped(&self, position: Position, mark: &ScopeMark, at_end: bool, out: &mut Vec<u8>) {
         let mut bytes = Vec::with_capacity(34);
-        bytes.push(SCOPED_VERSION);
+        bytes.push(if at_end { SCOPED_END_VERSION } else { SCOPED_VERSION });
         bytes.extend_from_slice(&self.tags);
         let mut push = |position: Position| bytes.extend_from_slice(&position.to_be_bytes()[2..]);
         push(position);
@@ -85,33 +114,46 @@ impl TokenPrefix {
 
     /// Where a client of a restricted feed stands; `None`: at the end. A token of another history, or of a feed without a
     /// scope, stands at 0.
+    ///
+    /// A token of an earlier incarnation counts only if it was given at the end of the log and everything in it lies before the
+    /// end of what the two have in common: then it was given in the history that both share. To take one that lies behind back to that end would not do: what left the scope afterwards the device may have dropped,
+    /// and it is in scope again now, at positions before the end.
     #[must_use]
     pub fn resolve_scoped(&self, since: &Since) -> Option<(Position, Option<ScopeMark>)> {
         match since {
             Since::Now => None,
-            Since::Token { tags, position, mark: Some(mark) } if *tags == self.tags => {
+            Since::Token { tags, position, mark: Some(mark), at_end }
+                if *tags == self.tags
+                    || (*at_end && self.common(tags).is_some_and(|common| mark.newest().max(*position) <= common)) =>
+            {
                 Some((*position, Some(mark.clone())))
             }
             Since::Beginning | Since::Token { .. } => Some((0, None)),
         }
     }
 
-    /// The token of a position as text.
+    /// The token of the end of the log as text.
     #[must_use]
     pub fn token(&self, position: Position) -> String {
         let mut out = Vec::with_capacity(32);
-        self.write(position, &mut out);
+        self.write(position, true, &mut out);
         String::from_utf8(out).unwrap_or_default()
     }
 
-    /// Where a client stands. A well-formed token of another history is [`StartingPoint::After`] 0: the client is told everything
-    /// again and skips what it has.
+    /// Where a client stands. One with a token of an earlier incarnation that was given at the end of its log stands at most at the
+    /// end of what that has in common with this one: it knows everything up to there, and nothing that came since. If there was
+    /// more behind the token, what it does not know may stand anywhere here: it was changed in the lost part of the history, and so
+    /// moved to a place that the client did not reach. Such a client, and one with a well-formed token of another history, is at
+    /// [`StartingPoint::After`] 0: it is told everything again and skips what it has.
     #[must_use]
     pub fn resolve(&self, since: &Since) -> StartingPoint {
         match since {
             Since::Now => StartingPoint::Now,
             Since::Beginning => StartingPoint::After(0),
-            Since::Token { tags, position, mark: None } if *tags == self.tags => StartingPoint::After(*position),
+            Since::Token { tags, position, mark: None, .. } if *tags == self.tags => StartingPoint::After(*position),
+            Since::Token { tags, position, mark: None, at_end: true } => {
+                StartingPoint::After(self.common(tags).unwrap_or(0).min(*position))
+            }
             Since::Token { .. } => StartingPoint::After(0),
         }
     }
@@ -134,6 +176,8 @@ pub enum Since {
         position: Position,
         /// In a token of a restricted feed: the scope.
         mark: Option<ScopeMark>,
+        /// The position was the end of the log.
+        at_end: bool,
     },
 }
 
@@ -144,6 +188,17 @@ pub struct ScopeMark {
     pub scope: Position,
     /// It is being told what a change of scope means.
     pub backfill: Option<Backfill>,
+}
+
+impl ScopeMark {
+    /// The newest position in it.
+    fn newest(&self) -> Position {
+        let of = |backfill: &Backfill| {
+            let aborted = backfill.aborted.iter().copied().max().unwrap_or(0);
+            backfill.target.max(backfill.cursor).max(aborted)
+        };
+        self.backfill.as_ref().map_or(0, of).max(self.scope)
+    }
 }
 
 /// How far the telling of a change of scope came.
@@ -191,8 +246,8 @@ impl Since {
         let number = |bytes: &[u8]| bytes.iter().fold(0, |number, byte| number << 8 | Position::from(*byte));
         let position = number(&head[9..]);
         let mark = match (head[0], tail.len()) {
-            (VERSION, 0) => None,
-            (SCOPED_VERSION, 6 | 18 | 24 | 30 | 36) => {
+            (VERSION | END_VERSION, 0) => None,
+            (SCOPED_VERSION | SCOPED_END_VERSION, 6 | 18 | 24 | 30 | 36) => {
                 let numbers: Vec<Position> = tail.chunks(6).map(number).collect();
                 let backfill = (numbers.len() > 1).then(|| Backfill {
                     target: numbers[1],
@@ -204,7 +259,7 @@ impl Since {
             }
             _ => return Err(malformed()),
         };
-        Ok(Self::Token { tags, position, mark })
+        Ok(Self::Token { tags, position, mark, at_end: matches!(head[0], END_VERSION | SCOPED_END_VERSION) })
     }
 }
 
@@ -236,7 +291,7 @@ mod tests {
         for backfill in [None, backfill(vec![]), backfill(vec![3]), backfill(vec![3, MAX_POSITION, 5])] {
             let mark = ScopeMark { scope: 7, backfill };
             let mut token = Vec::new();
-            prefix.write_scoped(4711, &mark, &mut token);
+            prefix.write_scoped(4711, &mark, false, &mut token);
             let since = Since::parse(std::str::from_utf8(&token).expect("text")).expect("own token");
             assert_eq!(prefix.resolve_scoped(&since), Some((4711, Some(mark))));
             assert_eq!(prefix.resolve(&since), StartingPoint::After(0), "without the scope it means nothing");
@@ -252,6 +307,58 @@ mod tests {
         for other in [TokenPrefix::new([2; 4], [1; 4]), TokenPrefix::new([1; 4], [2; 4])] {
             let since = Since::parse(&other.token(77)).expect("well formed");
             assert_eq!(here.resolve(&since), StartingPoint::After(0));
+        }
+    }
+
+    #[test]
+    fn tokens_of_an_earlier_incarnation_rewind_to_what_is_common() {
+        let before = TokenPrefix::new([1; 4], [1; 4]);
+        let here = TokenPrefix::new([1; 4], [2; 4]).going_on_from(vec![([1; 4], 100), ([9; 4], 40)]);
+        for (position, starts) in [(0, 0), (99, 99), (100, 100), (101, 100), (MAX_POSITION, 100)] {
+            let since = Since::parse(&before.token(position)).expect("well formed");
+            assert_eq!(here.resolve(&since), StartingPoint::After(starts), "{position}");
+            let mut more_behind = Vec::new();
+            before.write(position, false, &mut more_behind);
+            let since = Since::parse(std::str::from_utf8(&more_behind).expect("text")).expect("well formed");
+            assert_eq!(
+                here.resolve(&since),
+                StartingPoint::After(0),
+                "{position}: what it had not reached may be anywhere"
+            );
+            assert_eq!(before.resolve(&since), StartingPoint::After(position));
+        }
+        for other in [TokenPrefix::new([2; 4], [1; 4]), TokenPrefix::new([1; 4], [3; 4])] {
+            let since = Since::parse(&other.token(77)).expect("well formed");
+            assert_eq!(here.resolve(&since), StartingPoint::After(0), "another database, an unknown incarnation");
+        }
+        let own = Since::parse(&here.token(4711)).expect("well formed");
+        assert_eq!(here.resolve(&own), StartingPoint::After(4711));
+    }
+
+    #[test]
+    fn a_token_of_a_scope_counts_if_all_of_it_is_common() {
+        let before = TokenPrefix::new([1; 4], [1; 4]);
+        let here = TokenPrefix::new([1; 4], [2; 4]).going_on_from(vec![([1; 4], 100)]);
+        let backfill = |target, cursor, aborted| Some(Backfill { target, gaining: false, cursor, aborted });
+        for (position, scope, backfill, counts) in [
+            (100, 100, None, true),
+            (101, 50, None, false),
+            (50, 101, None, false),
+            (50, 50, backfill(100, 100, vec![100]), true),
+            (50, 50, backfill(101, 0, vec![]), false),
+            (50, 50, backfill(100, 101, vec![]), false),
+            (50, 50, backfill(100, 0, vec![7, 101]), false),
+        ] {
+            let mark = ScopeMark { scope, backfill };
+            let mut token = Vec::new();
+            before.write_scoped(position, &mark, true, &mut token);
+            let since = Since::parse(std::str::from_utf8(&token).expect("text")).expect("well formed");
+            let expected = if counts { Some((position, Some(mark.clone()))) } else { Some((0, None)) };
+            assert_eq!(here.resolve_scoped(&since), expected, "{position} {scope}");
+            token.clear();
+            before.write_scoped(position, &mark, false, &mut token);
+            let since = Since::parse(std::str::from_utf8(&token).expect("text")).expect("well formed");
+            assert_eq!(here.resolve_scoped(&since), Some((0, None)), "there was more behind it");
         }
     }
 

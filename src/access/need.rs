@@ -6,22 +6,33 @@
 use crate::accounts::caller::Caller;
 use crate::accounts::error::AccountError;
 use crate::accounts::security::Security;
+use crate::accounts::standing::Right;
 
 /// What an endpoint asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
     /// Nothing.
     Anyone,
+    /// An account on a device, whatever it is still worth.
+    Device,
     /// Bring replicated work: what a withdrawn right keeps (protocol page §4.8).
     Push,
+    /// A feed of documents: a withdrawn right gets an empty one.
+    Feed,
     /// Read documents.
     Pull,
-    /// Edit documents one by one.
+    /// Edit documents one by one. With `new_edits=false` it is a push.
     Edit,
     /// Administer this database.
     Manage,
     /// Upkeep of this database (CouchDB answers 401 where `Manage` answers 403).
     Upkeep,
+    /// Somebody who is logged in.
+    Account,
+    /// Manage accounts and devices; which ones is decided beside them.
+    Accounts,
+    /// Read the audit log.
+    Audit,
     /// Operate the server.
     Operate,
 }
@@ -32,7 +43,21 @@ pub enum Need {
 /// 401 or 403 in CouchDB's words.
 pub fn permit(need: Need, caller: &Caller, security: Option<&Security>) -> Result<(), AccountError> {
     let name = caller.name.as_deref();
+    match need {
+        Need::Anyone | Need::Device => {}
+        Need::Push => caller.judged.allow(Right::Push)?,
+        Need::Feed if caller.judged.pushes_only() => {}
+        _ => caller.judged.allow(Right::Everything)?,
+    }
     match (need, security) {
+        (Need::Device, _) if caller.pass.is_some() => Ok(()),
+        (Need::Device, _) => Err(AccountError::unauthorized("Log in on a device first.")),
+        (Need::Account, _) if caller.pass.is_some() || caller.is_operator() => Ok(()),
+        (Need::Account, _) => Err(AccountError::unauthorized("Please login.")),
+        (Need::Accounts, _) if caller.manages_accounts() => Ok(()),
+        (Need::Accounts, _) => Err(AccountError::Missing),
+        (Need::Audit, _) if caller.is_operator() => Ok(()),
+        (Need::Audit, _) => Err(AccountError::Missing),
         (Need::Operate, _) if caller.is_operator() => Ok(()),
         (Need::Operate, _) => Err(AccountError::not_server_admin()),
         (_, None) => Ok(()),
@@ -45,7 +70,9 @@ pub fn permit(need: Need, caller: &Caller, security: Option<&Security>) -> Resul
             security.require_admin_for_upkeep(name, &caller.roles)
         }
         (Need::Anyone, Some(_)) => Ok(()),
-        (Need::Push | Need::Pull | Need::Edit, Some(security)) => security.require_member(name, &caller.roles),
+        (Need::Push | Need::Feed | Need::Pull | Need::Edit, Some(security)) => {
+            security.require_member(name, &caller.roles)
+        }
     }
 }
 
@@ -66,7 +93,7 @@ mod tests {
         let status = |need, caller: &Caller, security| permit(need, caller, security).err().map(|error| error.status());
         let (nobody, chw, boss) = (caller(None, &[]), caller(Some("ann"), &["chw"]), caller(Some("boss"), &[]));
         let operator = caller(Some("root"), &["_admin"]);
-        for need in [Need::Push, Need::Pull, Need::Edit] {
+        for need in [Need::Push, Need::Feed, Need::Pull, Need::Edit] {
             assert_eq!(status(need, &nobody, Some(&closed)), Some(401));
             assert_eq!(status(need, &chw, Some(&closed)), Some(403));
             assert_eq!(status(need, &nobody, Some(&open)), None);
@@ -78,6 +105,8 @@ mod tests {
         assert_eq!(status(Need::Manage, &boss, Some(&ours)), None);
         assert_eq!(status(Need::Operate, &boss, Some(&ours)), Some(401));
         assert_eq!(status(Need::Operate, &operator, None), None);
+        assert_eq!(status(Need::Audit, &boss, None), Some(404));
+        assert_eq!(status(Need::Audit, &operator, None), None);
         assert_eq!(status(Need::Anyone, &nobody, Some(&closed)), None);
     }
 }

@@ -102,6 +102,40 @@ pub struct Member {
     pub contact: Option<String>,
     /// Its roles.
     pub roles: Vec<String>,
+    /// Places that somebody lets it see for a while.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub granted: Vec<Granted>,
+}
+
+/// A place that somebody who holds it lets another account see.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Granted {
+    /// The id of the place.
+    pub place: String,
+    /// Contacts and records down to this depth; `None`: all.
+    pub depth: Option<u8>,
+    /// Records down to this depth; `None`: as contacts.
+    pub report_depth: Option<u8>,
+    /// Also to write there.
+    pub write: bool,
+}
+
+/// Roles that manage something and see no document by themselves (design §10).
+pub const ADMINISTRATIVE_ROLES: [&str; 2] = [crate::accounts::caller::ACCOUNT_ADMIN, "auditor"];
+
+/// A place in a scope, and how far below it the scope reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Reach {
+    /// The place.
+    pub place: Anchor,
+    /// Contacts down to this depth; `None`: all.
+    pub depth: Option<u8>,
+    /// Records down to this depth; `None`: all.
+    pub report_depth: Option<u8>,
+    /// Also primary contacts of places in range.
+    pub primary: bool,
+    /// What is in reach may be written, too.
+    pub write: bool,
 }
 
 /// What an account may see.
@@ -111,16 +145,10 @@ pub struct Scope {
     pub user: String,
     /// Where what belongs to the account itself is filed.
     pub own: Anchor,
-    /// Its places.
-    pub places: Vec<Anchor>,
+    /// Its places, and those that were granted to it, in order.
+    pub reaches: Vec<Reach>,
     /// The person it acts as.
     pub contact: Option<Anchor>,
-    /// Contacts down to this depth; `None`: all.
-    pub depth: Option<u8>,
-    /// Records down to this depth; `None`: all.
-    pub report_depth: Option<u8>,
-    /// Also primary contacts of places in range.
-    pub primary: bool,
     /// Records about nobody.
     pub unassigned: bool,
     /// May write at all.
@@ -146,21 +174,46 @@ impl Scope {
     pub fn of(account: &str, member: &Member, settings: &ScopeSettings) -> Self {
         let (depth, report_depth, primary) = settings.depth_of(&member.roles);
         let holds = |roles: &[String]| member.roles.iter().any(|role| roles.contains(role));
-        let mut places: Vec<Anchor> = member.places.iter().map(|id| of_contact(id)).collect();
-        places.sort_unstable();
-        places.dedup();
+        let only_manages =
+            !member.roles.is_empty() && member.roles.iter().all(|role| ADMINISTRATIVE_ROLES.contains(&role.as_str()));
+        let own = member.places.iter().filter(|_| !only_manages).map(|id| Reach {
+            place: of_contact(id),
+            depth,
+            report_depth,
+            primary,
+            write: true,
+        });
+        let granted = member.granted.iter().map(|granted| Reach {
+            place: of_contact(&granted.place),
+            depth: granted.depth,
+            report_depth: granted.report_depth,
+            primary: false,
+            write: granted.write,
+        });
+        let mut reaches: Vec<Reach> = own.chain(granted).collect();
+        reaches.sort_unstable();
+        reaches.dedup();
         let user = format!("{USER_PREFIX}{account}");
         Self {
             own: of_user(&user),
             user,
-            places,
+            reaches,
             contact: member.contact.as_deref().map(of_contact),
-            depth,
-            report_depth,
-            primary,
             unassigned: holds(&settings.unassigned),
             can_edit: settings.can_edit.as_ref().is_none_or(|roles| holds(roles)),
         }
+    }
+
+    /// The part of it that may be written: without places that were granted to be read only.
+    #[must_use]
+    pub fn writable(&self) -> Self {
+        let reaches = self.reaches.iter().filter(|reach| reach.write).copied().collect();
+        Self { reaches, ..self.clone() }
+    }
+
+    /// Whether a place is one of its own or granted ones.
+    fn holds(&self, place: &Anchor) -> bool {
+        self.reaches.iter().any(|reach| reach.place == *place)
     }
 
     /// Whether it sees a document now, or saw it at a position.
@@ -197,20 +250,8 @@ impl Scope {
 
     /// Whether an entry lies in the scope's places and depths.
     fn reaches(&self, entry: &Entry, filter: &Filter) -> bool {
-        let in_depth = self.depth.is_none_or(|depth| entry.depth <= depth);
-        let by_way = match entry.way {
-            Way::Contact | Way::Record | Way::Author => true,
-            Way::Primary | Way::PrimaryRecord | Way::AuthorPrimary => self.primary,
-        };
-        in_depth
-            && by_way
-            && self.places.contains(&entry.anchor)
-            && (!entry.way.is_record() || self.is_own_or_shallow(entry.depth, filter))
-    }
-
-    fn is_own_or_shallow(&self, depth: u8, filter: &Filter) -> bool {
         let own = filter.report && filter.author.is_some() && filter.author == self.contact;
-        own || self.report_depth.is_none_or(|limit| depth <= limit)
+        self.reaches.iter().any(|reach| reach.covers(&entry.anchor, entry.way, entry.depth, own))
     }
 
     /// Private reports (S2, S14): the subject is the account's own person, one of its places, or was once the primary
@@ -221,8 +262,8 @@ impl Scope {
         }
         let Some(subject) = filter.subject else { return false };
         let about_us = self.contact == Some(subject)
-            || self.places.contains(&subject)
-            || filter.former_of.iter().any(|place| self.places.contains(place));
+            || self.holds(&subject)
+            || filter.former_of.iter().any(|place| self.holds(place));
         let is_author = |entry: &&Entry| matches!(entry.way, Way::Author | Way::AuthorPrimary) && entry.holds(at);
         about_us && !entries.iter().filter(is_author).any(|entry| self.reaches(entry, filter))
     }
@@ -237,22 +278,20 @@ impl Scope {
         if self.unassigned {
             cursors.push(plain(of_unassigned(), Way::Record));
         }
-        let ways: &[Way] = match self.primary {
-            true => &[Way::Contact, Way::Record, Way::Primary, Way::PrimaryRecord],
-            false => &[Way::Contact, Way::Record],
-        };
-        for anchor in &self.places {
-            for way in ways {
-                for depth in 0..=self.depth.unwrap_or(deepest).min(deepest) {
-                    let shallow = !way.is_record() || self.report_depth.is_none_or(|limit| depth <= limit);
-                    let only_author = if shallow { None } else { self.contact };
-                    if shallow || only_author.is_some() {
-                        cursors.push(Cursor { anchor: *anchor, way: *way, depth, only_author });
+        for reach in &self.reaches {
+            for way in [Way::Contact, Way::Record, Way::Primary, Way::PrimaryRecord] {
+                for depth in 0..=reach.depth.unwrap_or(deepest).min(deepest) {
+                    let whole = reach.covers(&reach.place, way, depth, false);
+                    let only_author = if whole { None } else { self.contact };
+                    if whole || (only_author.is_some() && reach.covers(&reach.place, way, depth, true)) {
+                        cursors.push(Cursor { anchor: reach.place, way, depth, only_author });
                     }
                 }
             }
         }
         cursors.sort_unstable();
+        // Where one reach reads a range whole, another one's part of it says nothing new.
+        cursors.dedup_by_key(|cursor| (cursor.anchor, cursor.way, cursor.depth));
         cursors
     }
 
@@ -263,14 +302,12 @@ impl Scope {
         if cursor.anchor == of_unassigned() {
             return self.unassigned && record;
         }
-        if !self.places.contains(&cursor.anchor) {
+        if !self.holds(&cursor.anchor) {
             return !record && (cursor.anchor == self.own || cursor.anchor == of_everybody());
         }
-        let by_way =
-            cursor.way.is_shown() && (self.primary || !matches!(cursor.way, Way::Primary | Way::PrimaryRecord));
-        let shallow = !record || self.report_depth.is_none_or(|limit| cursor.depth <= limit);
         let own = cursor.only_author.is_some() && cursor.only_author == self.contact;
-        by_way && self.depth.is_none_or(|depth| cursor.depth <= depth) && (shallow || own)
+        let Cursor { anchor, way, depth, .. } = cursor;
+        way.is_shown() && self.reaches.iter().any(|reach| reach.covers(anchor, *way, *depth, own))
     }
 
     /// The anchors whose changes concern this scope.
@@ -280,8 +317,25 @@ impl Scope {
         if self.unassigned {
             anchors.push(of_unassigned());
         }
-        anchors.extend(&self.places);
+        anchors.extend(self.reaches.iter().map(|reach| reach.place));
+        anchors.sort_unstable();
+        anchors.dedup();
         anchors
+    }
+}
+
+impl Reach {
+    /// Whether what is filed under an anchor, in a way and at a depth, lies within. `own`: a report of the account's own
+    /// person, for which the report depth does not count.
+    fn covers(&self, anchor: &Anchor, way: Way, depth: u8, own: bool) -> bool {
+        let by_way = match way {
+            Way::Contact | Way::Record | Way::Author => true,
+            Way::Primary | Way::PrimaryRecord | Way::AuthorPrimary => self.primary,
+        };
+        self.place == *anchor
+            && by_way
+            && self.depth.is_none_or(|limit| depth <= limit)
+            && (own || !way.is_record() || self.report_depth.is_none_or(|limit| depth <= limit))
     }
 }
 
@@ -320,7 +374,13 @@ mod tests {
 
     #[test]
     fn a_scope_sees_what_its_cursors_read() {
-        let member = Member { places: vec!["f".into()], contact: Some("me".into()), roles: roles(&["s"]) };
+        let granted = Granted { place: "f".into(), depth: Some(1), report_depth: Some(3), write: false };
+        let member = Member {
+            places: vec!["f".into()],
+            contact: Some("me".into()),
+            roles: roles(&["s"]),
+            granted: vec![granted],
+        };
         let rules = settings(r#"[{"role":"s","depth":2,"report_depth":1}]"#);
         let scope = Scope::of("ann", &member, &rules);
         for way in Way::ALL {

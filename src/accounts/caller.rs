@@ -1,7 +1,12 @@
 //! Who makes a request. Made by `login.rs` only; everything that decides takes one.
 
 use super::security::ADMIN_ROLE;
+use super::standing::Judged;
 use super::user_document::Author;
+use super::withdrawals::Pass;
+
+/// Manages accounts and devices, and reads no document by it (design §10).
+pub const ACCOUNT_ADMIN: &str = "account_admin";
 
 /// How the caller proved who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,13 +34,25 @@ pub struct Caller {
     pub session: Option<[u8; 32]>,
     /// A renewed cookie to send back.
     pub renewed_cookie: Option<String>,
+    /// Account, device and epoch; nothing for operators and the anonymous, whose standing never changes.
+    pub pass: Option<Pass>,
+    /// What the credentials were worth when the request began.
+    pub judged: Judged,
 }
 
 impl Caller {
     /// Nobody in particular.
     #[must_use]
     pub fn anonymous() -> Self {
-        Self { name: None, roles: Vec::new(), proof: Proof::None, session: None, renewed_cookie: None }
+        Self {
+            name: None,
+            roles: Vec::new(),
+            proof: Proof::None,
+            session: None,
+            renewed_cookie: None,
+            pass: None,
+            judged: Judged::default(),
+        }
     }
 
     /// Everybody, on a server that is open.
@@ -48,6 +65,12 @@ impl Caller {
     #[must_use]
     pub fn is_operator(&self) -> bool {
         self.roles.iter().any(|role| role == ADMIN_ROLE)
+    }
+
+    /// Manages accounts and devices, all or some.
+    #[must_use]
+    pub fn manages_accounts(&self) -> bool {
+        self.is_operator() || self.roles.iter().any(|role| role == ACCOUNT_ADMIN)
     }
 
     /// As the rules of `_users` see it.

@@ -2,8 +2,9 @@
 //!
 //! Counts failures per (where from, account), as CouchDB 3.4+ does (5 in 5 minutes, protocol page §6.2), and with
 //! higher limits per account and per network. Each further lock lasts twice as long. An enrolled device counts under
-//! its own id and is never locked by what others do. Never sees a password, never sleeps; time is an argument, memory
-//! is bounded.
+//! its own id and is never locked by what others do; an account that logged in from a network before is not locked by what
+//! others do behind the same address, nor by strangers elsewhere. Never sees a password, never sleeps; time is an
+//! argument, memory is bounded.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -33,6 +34,11 @@ pub struct ThrottleLimits {
     pub account: Limit,
     /// Any account from one network.
     pub network: Limit,
+    /// While an account is locked from a source: wrong tries, within the longest lock, that may still be compared with what
+    /// was verified a moment ago, so that the guesses of a neighbour do not end a sync that is going on.
+    pub spared: u32,
+    /// Seconds for which a login lets an account off the locks that others bring about from the same network.
+    pub known_seconds: u64,
     /// Counters held in memory, about 100 bytes each; the longest unused are forgotten first.
     pub capacity: usize,
 }
@@ -44,6 +50,8 @@ impl Default for ThrottleLimits {
             account_from_source: Limit { failures: 5, lock_seconds: 300, longest_lock_seconds: 3_600 },
             account: Limit { failures: 200, lock_seconds: 60, longest_lock_seconds: 300 },
             network: Limit { failures: 1_000, lock_seconds: 60, longest_lock_seconds: 3_600 },
+            spared: 100,
+            known_seconds: 90 * 86_400,
             capacity: 100_000,
         }
     }
@@ -75,6 +83,8 @@ struct Counter {
     window_start: u64,
     locks: u32,
     locked_until: u64,
+    spared: u32,
+    spared_since: u64,
 }
 
 /// See the head of this file. Shared by all requests.
@@ -82,13 +92,16 @@ struct Counter {
 pub struct Throttle {
     limits: ThrottleLimits,
     counters: Mutex<RecentMap<Counter>>,
+    /// (network, account) → until when a login from there counts.
+    known: Mutex<RecentMap<u64>>,
 }
 
 impl Throttle {
     /// A throttle that remembers nothing yet.
     #[must_use]
     pub fn new(limits: ThrottleLimits) -> Self {
-        Self { limits, counters: Mutex::new(RecentMap::new(limits.capacity)) }
+        let known = Mutex::new(RecentMap::new(limits.capacity));
+        Self { limits, counters: Mutex::new(RecentMap::new(limits.capacity)), known }
     }
 
     /// To be asked before the password is looked at, right or wrong. Being refused here is not counted as a failure.
@@ -96,10 +109,12 @@ impl Throttle {
     /// # Errors
     /// `403 forbidden`, CouchDB's lockout sentence, with the seconds that remain.
     pub fn check(&self, attempt: &Attempt<'_>, now_seconds: u64) -> Result<()> {
+        let known = self.is_known(attempt, now_seconds);
         let counters = self.lock();
         let locked_until = self
             .keys(attempt)
             .into_iter()
+            .take(if known { 1 } else { usize::MAX })
             .filter_map(|(key, _)| counters.peek(&key))
             .map(|counter| counter.locked_until);
         match locked_until.max() {
@@ -120,8 +135,38 @@ impl Throttle {
 
     /// Clears the counter of this account from this source; the counters of the account and the network stay, because a
     /// guesser may own one right password.
-    pub fn record_success(&self, attempt: &Attempt<'_>) {
+    pub fn record_success(&self, attempt: &Attempt<'_>, now_seconds: u64) {
         self.lock().remove(&account_from_source_key(attempt));
+        if let Some(key) = known_key(attempt) {
+            let until = now_seconds.saturating_add(self.limits.known_seconds);
+            self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, until);
+        }
+    }
+
+    /// Whether a password that is tried during a lock may be compared with one that was verified a moment ago. Right ones
+    /// do not use up what is spared: say so with [`Throttle::give_back`].
+    pub fn spare(&self, attempt: &Attempt<'_>, now_seconds: u64) -> bool {
+        let mut counters = self.lock();
+        let counter = counters.entry(account_from_source_key(attempt), Counter::default);
+        let window = self.limits.account_from_source.longest_lock_seconds;
+        if counter.spared == 0 || now_seconds >= counter.spared_since.saturating_add(window) {
+            (counter.spared, counter.spared_since) = (0, now_seconds);
+        }
+        let spared = counter.spared < self.limits.spared;
+        counter.spared += u32::from(spared);
+        spared
+    }
+
+    /// What [`Throttle::spare`] allowed was right.
+    pub fn give_back(&self, attempt: &Attempt<'_>) {
+        let mut counters = self.lock();
+        let counter = counters.entry(account_from_source_key(attempt), Counter::default);
+        counter.spared = counter.spared.saturating_sub(1);
+    }
+
+    fn is_known(&self, attempt: &Attempt<'_>, now_seconds: u64) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known_key(attempt).and_then(|key| known.peek(&key).copied()).is_some_and(|until| now_seconds < until)
     }
 
     fn count(&self, counter: &mut Counter, limit: Limit, now_seconds: u64) {
@@ -134,7 +179,7 @@ impl Throttle {
             counter.window_start = now_seconds;
         }
         counter.failures += 1;
-        if counter.failures >= limit.failures {
+        if limit.failures > 0 && counter.failures >= limit.failures {
             let doubled = limit.lock_seconds.saturating_mul(1 << counter.locks.min(30));
             counter.locked_until = now_seconds.saturating_add(doubled.min(limit.longest_lock_seconds));
             counter.locks = counter.locks.saturating_add(1);
@@ -142,14 +187,13 @@ impl Throttle {
         }
     }
 
-    /// The counters an attempt belongs to, those switched off left out.
+    /// The counters an attempt belongs to, its own first.
     fn keys(&self, attempt: &Attempt<'_>) -> Vec<(Fingerprint, Limit)> {
         let mut keys = vec![(account_from_source_key(attempt), self.limits.account_from_source)];
         if let Source::Network(address) = attempt.source {
             keys.push((account_key(attempt), self.limits.account));
             keys.push((network_key(address), self.limits.network));
         }
-        keys.retain(|(_, limit)| limit.failures > 0);
         keys
     }
 
@@ -167,6 +211,14 @@ fn account_from_source_key(attempt: &Attempt<'_>) -> Fingerprint {
         Source::Device(device) => {
             fingerprint(&[b"account-device", device.as_bytes(), &epoch, attempt.account.as_bytes()])
         }
+    }
+}
+
+/// Where an account logged in from; nothing for a device, which speaks for itself.
+fn known_key(attempt: &Attempt<'_>) -> Option<Fingerprint> {
+    match attempt.source {
+        Source::Network(address) => Some(fingerprint(&[b"known", &network(address), attempt.account.as_bytes()])),
+        Source::Device(_) => None,
     }
 }
 
@@ -262,7 +314,7 @@ mod tests {
         let throttle = Throttle::new(ThrottleLimits::default());
         let ann = attempt(HOME, "ann");
         fail(&throttle, &ann, 4, 1_000);
-        throttle.record_success(&ann);
+        throttle.record_success(&ann, 1_000);
         fail(&throttle, &ann, 4, 1_000);
         assert_eq!(throttle.check(&ann, 1_000), Ok(()));
         fail(&throttle, &ann, 1, 1_000);
@@ -305,6 +357,45 @@ mod tests {
         }
         assert_eq!(seconds_locked(&throttle, &attempt(AWAY, "never tried"), 1_000), 60);
         assert_eq!(throttle.check(&attempt(HOME, "never tried"), 1_000), Ok(()));
+    }
+
+    #[test]
+    fn who_logged_in_from_a_network_before_is_not_locked_by_others_there_or_elsewhere() {
+        let limits = ThrottleLimits {
+            account: Limit { failures: 10, lock_seconds: 60, longest_lock_seconds: 60 },
+            network: Limit { failures: 20, lock_seconds: 60, longest_lock_seconds: 60 },
+            ..ThrottleLimits::default()
+        };
+        let throttle = Throttle::new(limits);
+        let ann = attempt(HOME, "ann");
+        throttle.record_success(&ann, 1_000);
+        for number in 0..20 {
+            fail(&throttle, &attempt(HOME, &format!("user{number}")), 1, 1_000);
+        }
+        for last in 0..10 {
+            fail(&throttle, &attempt(IpAddr::V4(Ipv4Addr::new(10, 9, 9, last)), "ann"), 1, 1_000);
+        }
+        assert_eq!(seconds_locked(&throttle, &attempt(HOME, "bob"), 1_000), 60, "bob was never seen there");
+        assert_eq!(seconds_locked(&throttle, &attempt(AWAY, "ann"), 1_000), 60, "ann was never seen there");
+        assert_eq!(seconds_locked(&throttle, &ann, 1_000), 0);
+        fail(&throttle, &ann, 5, 1_000);
+        assert_eq!(seconds_locked(&throttle, &ann, 1_000), 300, "her own password is still not for guessing");
+        let long_ago = 1_000 + limits.known_seconds;
+        fail(&throttle, &attempt(HOME, "x"), 20, long_ago);
+        assert!(seconds_locked(&throttle, &ann, long_ago) > 0, "long ago is no longer known");
+    }
+
+    #[test]
+    fn what_is_spared_during_a_lock_is_used_up_by_guesses_only() {
+        let throttle = Throttle::new(ThrottleLimits { spared: 3, ..ThrottleLimits::default() });
+        let ann = attempt(HOME, "ann");
+        fail(&throttle, &ann, 5, 1_000);
+        for _ in 0..10 {
+            assert!(throttle.spare(&ann, 1_001));
+            throttle.give_back(&ann);
+        }
+        assert_eq!([1, 2, 3, 4].map(|_| throttle.spare(&ann, 1_001)), [true, true, true, false]);
+        assert!(!throttle.spare(&ann, 4_600) && throttle.spare(&ann, 4_601), "an hour later");
     }
 
     #[test]

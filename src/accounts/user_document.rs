@@ -165,9 +165,24 @@ impl UserDocument {
 
     /// Puts a hash in place of whatever credential, and password, the document has. For an upgrade at login, too.
     pub fn set_credential(&mut self, credential: &Credential) {
-        self.members.retain(|(name, _)| name != "password" && !CREDENTIAL_MEMBERS.contains(&name.as_str()));
+        self.remove_credential();
         for (name, value) in credential.to_members() {
             self.members.push((name, raw(&value)));
+        }
+    }
+
+    /// Takes the credential away: nobody can log in with a password any more.
+    pub fn remove_credential(&mut self) {
+        self.members.retain(|(name, _)| name != "password" && !CREDENTIAL_MEMBERS.contains(&name.as_str()));
+    }
+
+    /// Sets a member, or takes it away.
+    pub fn set_member(&mut self, name: &str, value: Option<&Value>) {
+        let value = value.map(raw);
+        match (self.members.iter_mut().find(|(member, _)| member == name), value) {
+            (Some((_, stored)), Some(value)) => *stored = value,
+            (None, Some(value)) => self.members.push((name.to_owned(), value)),
+            (_, None) => self.members.retain(|(member, _)| member != name),
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, ensure};
 
 use crate::clock::random;
-use crate::http::load::{Connection, SMALL_BUFFER, Target};
+use crate::http::client::{Address, ask};
 use crate::storage::{Memory, Store};
 
 /// Arguments of `settle backup`.
@@ -49,25 +49,15 @@ pub fn run(arguments: BackupArguments) -> anyhow::Result<()> {
 }
 
 fn online(url: &str, dry_run: bool) -> anyhow::Result<()> {
-    let target = Target::parse(url)?;
+    let address = Address::parse(url)?;
     if dry_run {
-        println!("would ask {} for a backup below its data folder", target.host());
+        println!("would ask {} for a backup below its data folder", address.shown());
         return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (head, answer) = runtime.block_on(async {
-        let mut answer = Vec::new();
-        let mut connection = Connection::open(&target, SMALL_BUFFER).await?;
-        let head = connection.exchange("POST", "/_backup", b"{}", &mut answer).await?;
-        anyhow::Ok((head, answer))
-    })?;
-    let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
-    ensure!(
-        head.is_success(),
-        "the server answered {}: {}",
-        head.status,
-        answer["reason"].as_str().unwrap_or("no reason")
-    );
+    let (status, answer) = runtime.block_on(ask(address, "POST", "/_backup", &serde_json::json!({})))?;
+    let reason = answer["reason"].as_str().unwrap_or("no reason");
+    ensure!((200..300).contains(&status), "the server answered {status}: {reason}");
     let path = answer["path"].as_str().unwrap_or_default();
     println!("the server wrote {path}");
     println!("check it with: settle verify --data {path}");

@@ -11,14 +11,16 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
 
+use super::child_server::Scratch;
 use crate::http::load::Target;
 use raw_limits::StorageLimits;
 use report::{Figure, Report};
-use server::{Scratch, Server};
+use server::Server;
 
 pub mod client;
 pub mod country;
 pub mod footprint;
+mod handover;
 pub mod longpoll;
 pub mod raw_limits;
 pub mod reads;
@@ -35,7 +37,8 @@ const DATABASE: &str = "settle_bench";
 /// Measures a server and prints a table.
 #[derive(Debug, clap::Args)]
 pub struct BenchArguments {
-    /// `scope`: scoped databases while they grow, instead of the workloads of a plain one.
+    /// `scope`: scoped databases while they grow; `handover`: ends of rights, manifests, the standing; instead of the
+    /// workloads of a plain database.
     pub subject: Option<Subject>,
     /// With `scope`: the numbers of documents at which it measures, growing.
     #[arg(long, value_delimiter = ',', value_name = "N", default_values_t = [100_000, 1_000_000, 5_000_000])]
@@ -71,6 +74,8 @@ pub struct BenchArguments {
 pub enum Subject {
     /// Scoped databases.
     Scope,
+    /// Withdrawn rights.
+    Handover,
 }
 
 /// The workloads, in the order in which they run.
@@ -157,11 +162,16 @@ pub fn run(arguments: BenchArguments) -> anyhow::Result<()> {
         return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    if arguments.subject.is_some() {
-        let scratch = Scratch::create(&arguments.folder)?;
+    if let Some(subject) = arguments.subject {
+        let scratch = Scratch::create(&arguments.folder, "bench")?;
         let own = std::env::current_exe().context("cannot find this program's own file")?;
         let program = arguments.program.unwrap_or(own);
-        return runtime.block_on(scope::run(&program, &scratch, &arguments.sizes, arguments.json));
+        return runtime.block_on(async {
+            match subject {
+                Subject::Scope => scope::run(&program, &scratch, &arguments.sizes, arguments.json).await,
+                Subject::Handover => handover::run(&program, &scratch, arguments.quick, arguments.json).await,
+            }
+        });
     }
     let report = runtime.block_on(measure(&arguments))?;
     if arguments.json {
@@ -186,7 +196,7 @@ fn name_of(workload: Workload) -> String {
 }
 
 async fn measure(arguments: &BenchArguments) -> anyhow::Result<Report> {
-    let scratch = Scratch::create(&arguments.folder)?;
+    let scratch = Scratch::create(&arguments.folder, "bench")?;
     let scale = Scale::new(arguments.quick);
     let mut report = Report {
         server: arguments.url.as_ref().map_or_else(own_name, |url| without_credentials(url)),

@@ -2,22 +2,21 @@
 //!
 //! Starts this very program as a server on loopback, loads the district into a scoped database over plain HTTP as any
 //! client would, and lets `tests/clients/demo.mjs` show three phones and a supervisor: each pulls its own part, one works
-//! offline, meets a conflict and converges, and a household moves from one to another. At a terminal, or with `--keep`, the
+//! offline, meets a conflict and converges, and a household moves from one to another. Then `demo_handover.mjs` beside it shows
+//! a health worker who leaves with unsent work, and a phone that is stolen. At a terminal, or with `--keep`, the
 //! server stays for your own tries. Without `--data` everything it wrote is gone afterwards.
 //! Never touches a database that holds something already, and ends no server that it did not start.
 
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader, IsTerminal};
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::child_server::{ChildServer, Scratch, Start};
 use crate::clock::random;
 use crate::http::load::{Connection, LARGE_BUFFER, Target};
 
@@ -25,8 +24,6 @@ pub mod district;
 
 const NAME: &str = "admin";
 const DATABASE: &str = "medic";
-const READY: &str = "listening on http://";
-const START_LIMIT: Duration = Duration::from_secs(30);
 /// Documents in one `_bulk_docs`.
 const BATCH: usize = 250;
 
@@ -72,25 +69,35 @@ pub fn run(arguments: DemoArguments) -> anyhow::Result<()> {
 }
 
 async fn perform(arguments: &DemoArguments, client: Option<PathBuf>) -> anyhow::Result<i32> {
-    let scratch = Scratch::create(&std::env::temp_dir())?;
+    let scratch = Scratch::create(&std::env::temp_dir(), "demo")?;
     let data = arguments.data.clone().unwrap_or_else(|| scratch.path.join("data"));
     let password = match arguments.listen.ip().is_loopback() {
         true => "demo".to_owned(),
         false => random::<8>().iter().map(|byte| format!("{byte:02x}")).collect(),
     };
     let program = std::env::current_exe().context("cannot find this program's own file")?;
-    let server = Server::start(&program, &data, arguments.listen, &password, &scratch.path.join("server.log"))?;
-    println!("Settle {} listens on http://{}", env!("CARGO_PKG_VERSION"), server.address);
+    let server = ChildServer::start(&Start {
+        program: &program,
+        data: &data,
+        listen: arguments.listen,
+        admin: &format!("{NAME}:{password}"),
+        configuration: None,
+        log: &scratch.path.join("server.log"),
+    })?;
+    let address = server.address();
+    println!("Settle {} listens on http://{address}", env!("CARGO_PKG_VERSION"));
     println!("The data is in {}", data.display());
-    let url = format!("http://{NAME}:{password}@{}", server.address);
+    let url = format!("http://{NAME}:{password}@{address}");
     load(&Target::parse(&url)?, &password).await?;
-    let code = match client {
-        Some(client) => show(client, url.clone(), password.clone()).await?,
-        None => 0,
-    };
+    let mut code = 0;
+    for script in client.iter().flat_map(|folder| SCRIPTS.map(|script| folder.join(script))) {
+        if code == 0 {
+            code = show(script, url.clone(), password.clone()).await?;
+        }
+    }
     let terminal = std::io::stdin().is_terminal();
     if arguments.keep || (terminal && code == 0) {
-        println!("\n{}", suggestions(&url, &server.address, &password));
+        println!("\n{}", suggestions(&url, address, &password));
         if terminal {
             println!("Press Enter or Ctrl-C to stop the server.");
             entered().await;
@@ -155,20 +162,24 @@ fn check_rows(status: u16, answer: &[u8], expected: usize) -> anyhow::Result<()>
     }
 }
 
-/// The PouchDB script, after making sure that it can run.
+/// What PouchDB phones show, one after the other.
+const SCRIPTS: [&str; 2] = ["demo.mjs", "demo_handover.mjs"];
+
+/// The folder of the PouchDB scripts, after making sure that they can run.
 fn find_client() -> anyhow::Result<PathBuf> {
-    const SCRIPT: &str = "tests/clients/demo.mjs";
+    const FOLDER: &str = "tests/clients";
     let folders = [PathBuf::from("."), PathBuf::from(env!("CARGO_MANIFEST_DIR"))];
-    let script = folders.iter().map(|folder| folder.join(SCRIPT)).find(|script| script.is_file());
-    let script = script.with_context(|| format!("{SCRIPT} is not here: run this in the checkout, or {WITHOUT}"))?;
+    let is_there = |folder: &PathBuf| SCRIPTS.iter().all(|script| folder.join(script).is_file());
+    let folder = folders.iter().map(|folder| folder.join(FOLDER)).find(is_there);
+    let folder = folder.with_context(|| format!("{FOLDER} is not here: run this in the checkout, or {WITHOUT}"))?;
     let node = Command::new("node").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     ensure!(
         node.is_ok_and(|status| status.success()),
         "the demo needs Node 20 or newer (`node`) for its PouchDB client: install it, or {WITHOUT}"
     );
-    let installed = script.with_file_name("node_modules").join("pouchdb-core");
+    let installed = folder.join("node_modules").join("pouchdb-core");
     ensure!(installed.is_dir(), "PouchDB is not installed: run `make clients` in the checkout, or {WITHOUT}");
-    Ok(script.canonicalize()?)
+    Ok(folder.canonicalize()?)
 }
 
 const WITHOUT: &str = "use --without-client to start and load the server only";
@@ -225,89 +236,9 @@ async fn entered() {
     drop(receiver.await);
 }
 
-/// The server of this demo; its process ends with the value.
-#[derive(Debug)]
-struct Server {
-    child: Child,
-    address: String,
-}
-
-impl Server {
-    /// Starts `program serve` and waits until it says that it listens.
-    fn start(program: &Path, data: &Path, listen: SocketAddr, password: &str, log: &Path) -> anyhow::Result<Self> {
-        let child = Command::new(program)
-            .arg("serve")
-            .arg("--data")
-            .arg(data)
-            .args(["--listen", &listen.to_string(), "--admin", &format!("{NAME}:{password}")])
-            .env_remove("SETTLE_CONFIG")
-            .env_remove("SETTLE_ADMIN_PARTY")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(File::create(log).with_context(|| format!("cannot write {}", log.display()))?)
-            .spawn()
-            .with_context(|| format!("cannot start {}", program.display()))?;
-        let mut server = Self { child, address: String::new() };
-        match wait_until_ready(&mut server.child) {
-            Some(address) => server.address = address,
-            None => {
-                let said = fs::read_to_string(log).unwrap_or_default();
-                bail!("the server ended, or did not listen within {} s; its log:\n{said}", START_LIMIT.as_secs());
-            }
-        }
-        Ok(server)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // As in a power cut: what was acknowledged is on the disk. Both fail only if it has ended by itself.
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
-/// Reads the child's output until it names its address, and keeps emptying the pipe afterwards.
-fn wait_until_ready(child: &mut Child) -> Option<String> {
-    let output = child.stdout.take()?;
-    let (found, address) = mpsc::channel();
-    std::thread::spawn(move || {
-        for line in BufReader::new(output).lines().map_while(Result::ok) {
-            if let Some((_, address)) = line.split_once(READY) {
-                drop(found.send(address.trim().trim_end_matches('/').to_owned()));
-            }
-        }
-    });
-    address.recv_timeout(START_LIMIT).ok()
-}
-
-/// A folder for the log and, without `--data`, for the data; removed with the value.
-#[derive(Debug)]
-struct Scratch {
-    path: PathBuf,
-}
-
-impl Scratch {
-    fn create(parent: &Path) -> anyhow::Result<Self> {
-        let path = parent.join(format!("settle-demo-{}", std::process::id()));
-        fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
-        Ok(Self { path })
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // If it cannot be removed, its name says what it was.
-        drop(fs::remove_dir_all(&self.path));
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::{Scratch, Server, check_rows, suggestions};
+    use super::{check_rows, suggestions};
 
     #[test]
     fn a_refused_document_ends_the_demo() {
@@ -322,23 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_ends_is_an_error_with_its_log() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let program = folder.path().join("pretend");
-        fs::write(&program, "#!/bin/sh\necho the port is taken >&2\n").expect("written");
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("executable");
-        let listen = "127.0.0.1:0".parse().expect("an address");
-        let started = Server::start(&program, folder.path(), listen, "x", &folder.path().join("log"));
-        assert!(started.expect_err("it ended").to_string().contains("the port is taken"));
-    }
-
-    #[test]
-    fn the_scratch_folder_goes_and_the_suggestions_hold_the_address() {
-        let parent = tempfile::tempdir().expect("a folder");
-        let scratch = Scratch::create(parent.path()).expect("created");
-        fs::write(scratch.path.join("server.log"), "x").expect("written");
-        drop(scratch);
-        assert_eq!(fs::read_dir(parent.path()).expect("readable").count(), 0);
+    fn the_suggestions_hold_the_address() {
         let text = suggestions("http://admin:demo@127.0.0.1:9", "127.0.0.1:9", "demo");
         assert!(text.contains("curl -su admin:demo http://127.0.0.1:9/medic\n"), "{text}");
         assert!(text.contains("sync('http://admin:demo@127.0.0.1:9/medic'"), "{text}");

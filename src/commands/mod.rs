@@ -1,8 +1,18 @@
 //! The commands of the command line, one file each. Errors say what to do next.
 
+pub mod account;
+pub mod account_making;
+pub mod audit;
 pub mod backup;
 pub mod bench;
+mod child_server;
 pub mod demo;
+pub mod device;
+pub mod handing_over;
+pub mod import;
 pub mod place;
+pub mod receipt;
+pub mod remote;
+pub mod restore;
 pub mod serve;
 pub mod verify;

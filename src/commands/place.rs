@@ -1,9 +1,10 @@
-//! `settle place move`: moves a place or a person of a scoped database through a running server.
+//! `settle place`: moves a place or a person of a scoped database through a running server. What changes who holds a place
+//! is in `handing_over.rs`.
 
-use anyhow::ensure;
 use serde_json::{Value, json};
 
-use crate::http::load::{Connection, SMALL_BUFFER, Target};
+use super::handing_over::{self, HandingOver};
+use super::remote::{Acting, Remote, ask, escaped};
 
 /// Arguments of `settle place`.
 #[derive(Debug, clap::Args)]
@@ -16,6 +17,8 @@ pub struct PlaceArguments {
 enum Action {
     /// Move a place or a person, with everything below it, below another place.
     Move(MoveArguments),
+    #[command(flatten)]
+    HandOver(HandingOver),
 }
 
 #[derive(Debug, clap::Args)]
@@ -26,15 +29,8 @@ struct MoveArguments {
     id: String,
     /// Id of the place to move it below.
     to: String,
-    /// The server (http://name:password@host:port, an operator or a steward).
-    #[arg(long, env = "SETTLE_URL")]
-    url: String,
-    /// Only say who would be affected.
-    #[arg(long)]
-    dry_run: bool,
-    /// Print the server's answer as JSON.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    acting: Acting,
 }
 
 /// Runs the command.
@@ -42,24 +38,15 @@ struct MoveArguments {
 /// # Errors
 /// When the server cannot be reached or refuses; the message says what to do.
 pub fn run(arguments: PlaceArguments) -> anyhow::Result<()> {
-    let Action::Move(arguments) = arguments.action;
-    let target = Target::parse(&arguments.url)?;
-    let escaped =
-        |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
-    let query = if arguments.dry_run { "?dry_run=true" } else { "" };
+    let arguments = match arguments.action {
+        Action::Move(arguments) => arguments,
+        Action::HandOver(action) => return handing_over::run(action),
+    };
+    let Acting { remote: Remote { url, json: as_json }, dry_run } = &arguments.acting;
+    let query = if *dry_run { "?dry_run=true" } else { "" };
     let path = format!("/{}/_places/{}/move{query}", escaped(&arguments.database), escaped(&arguments.id));
-    let body = json!({"to": arguments.to}).to_string();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (head, answer) = runtime.block_on(async {
-        let mut answer = Vec::new();
-        let mut connection = Connection::open(&target, SMALL_BUFFER).await?;
-        let head = connection.exchange("POST", &path, body.as_bytes(), &mut answer).await?;
-        anyhow::Ok((head, answer))
-    })?;
-    let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
-    let reason = answer["reason"].as_str().unwrap_or("no reason");
-    ensure!(head.is_success(), "the server answered {}: {reason}", head.status);
-    if arguments.json {
+    let answer = ask(url, "POST", &path, &json!({"to": arguments.to}))?;
+    if *as_json {
         println!("{answer}");
     } else {
         print!("{}", told(&arguments, &answer));
@@ -69,7 +56,7 @@ pub fn run(arguments: PlaceArguments) -> anyhow::Result<()> {
 
 /// The answer in words.
 fn told(arguments: &MoveArguments, answer: &Value) -> String {
-    if !arguments.dry_run {
+    if !arguments.acting.dry_run {
         let moved = answer["moved"].as_u64().unwrap_or_default();
         return format!("{} is below {} now; {moved} documents follow it.\n", arguments.id, arguments.to);
     }
@@ -100,12 +87,10 @@ mod tests {
             database: "medic".into(),
             id: "hh-1".into(),
             to: "area-2".into(),
-            url: String::new(),
-            dry_run: false,
-            json: false,
+            acting: Acting { remote: Remote { url: String::new(), json: false }, dry_run: false },
         };
         assert_eq!(told(&arguments, &json!({"moved": 4})), "hh-1 is below area-2 now; 4 documents follow it.\n");
-        arguments.dry_run = true;
+        arguments.acting.dry_run = true;
         let devices =
             json!([{"device": "d", "last_pull_seconds_ago": 7300}, {"device": "e", "last_pull_seconds_ago": null}]);
         let answer = json!({"documents": 4, "accounts": [{"name": "ann", "gains": 0, "loses": 4, "devices": devices}]});

@@ -20,6 +20,9 @@ pub struct ServeArguments {
     /// Data folder [default: ./settle-data].
     #[arg(long, env = "SETTLE_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Copy of the revocation ledger, on another disk if there is one [default: beside the data folder, its name and .ledger].
+    #[arg(long, env = "SETTLE_LEDGER", value_name = "FILE")]
+    pub ledger: Option<PathBuf>,
     /// Address to listen on; port 0 picks a free one [default: 127.0.0.1:5984].
     #[arg(long, env = "SETTLE_LISTEN", value_name = "HOST:PORT")]
     pub listen: Option<SocketAddr>,
@@ -42,6 +45,7 @@ impl ServeArguments {
             config.read(&text).map_err(|problem| anyhow::anyhow!("{}: {problem}", path.display()))?;
         }
         config.data = self.data.clone().unwrap_or(config.data);
+        config.ledger = self.ledger.clone().or(config.ledger);
         config.listen = self.listen.unwrap_or(config.listen);
         config.open |= self.admin_party;
         for admin in &self.admin {
@@ -94,6 +98,7 @@ async fn serve_until_stopped(config: Config) -> anyhow::Result<()> {
     std::io::stdout().flush()?;
     let (stop, stopped) = watch::channel(false);
     let house = tokio::spawn(std::sync::Arc::clone(&services).keep_house());
+    let grants = tokio::spawn(std::sync::Arc::clone(&services).keep_grants());
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let serving = tokio::spawn(serve(listener, std::sync::Arc::clone(&services), stopped));
@@ -105,7 +110,8 @@ async fn serve_until_stopped(config: Config) -> anyhow::Result<()> {
     stop.send_replace(true);
     serving.await?;
     house.abort();
-    services.clock.keep(&services.store);
+    grants.abort();
+    services.finish().await;
     services.store.close();
     Ok(())
 }

@@ -102,6 +102,12 @@ impl Upload {
         self.length
     }
 
+    /// Bytes held in memory; the others are in a file.
+    #[must_use]
+    pub fn buffered(&self) -> u64 {
+        self.buffer.len() as u64
+    }
+
     /// Adds bytes.
     ///
     /// # Errors

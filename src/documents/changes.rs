@@ -2,29 +2,32 @@
 //!
 //! A response shows the log up to the position at which it began (or woke), so each document comes at most once and at its
 //! latest position; what changes meanwhile is behind `last_seq` and comes with the next request. No snapshot is held while
-//! the client reads or sleeps.
+//! the client reads or sleeps. What a row looks like is in `changes/rows.rs`.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
-use settle_protocol::changes::{ChangesOptions, Feed, Filter, write_row_start};
+use bytes::Bytes;
+use settle_protocol::changes::{ChangesOptions, Feed, Filter};
 use settle_protocol::sequence::{Position, StartingPoint};
-use settle_protocol::{Revision, selector};
+use settle_protocol::{Error, ErrorKind};
 use tokio::sync::watch;
 
 use super::databases::Database;
 use super::devices::{DeviceKey, Told, note_pull};
 use super::error::DocumentResult;
 use super::output::{Output, Piece};
-use super::read::{AttachmentBytes, Found, Include, as_value, document, visible};
-use super::scoped_feed::{self, Row, ScopedFeed};
+use super::scoped_feed::{Row, ScopedFeed};
 use super::scopes::{topic, whole};
-use super::tables::{BODIES, BodyKey, CHANGES, ChangeKey, ChangeView, DocumentHead, DocumentKey, DocumentRow};
+use super::shared_answer::Asked;
+use super::tables::{CHANGES, ChangeKey, ChangeView, DocumentHead, DocumentKey};
 use crate::access::view::View;
+use crate::accounts::guard::Guard;
 use crate::storage::{Family, Range, Read, Snapshot, StorageError, StorageResult, Store};
+
+mod rows;
 
 /// A page ends at this many bytes of text …
 const PAGE_BYTES: usize = 64 << 10;
@@ -46,6 +49,8 @@ pub struct Changes {
     /// What wakes it; empty for a feed that does not wait.
     watches: Vec<watch::Receiver<Position>>,
     state: State,
+    /// The credentials of an account; nothing for operators and the anonymous.
+    guard: Option<Guard>,
     /// Seconds since 1970.
     now: u64,
     drain_seconds: u64,
@@ -69,6 +74,8 @@ struct Walk {
     cursor: Position,
     /// The log as this response sees it.
     end: Position,
+    /// The end of the log when the last page was read.
+    newest: Position,
     remaining: u64,
     shown: u64,
     chosen: Option<VecDeque<Position>>,
@@ -115,6 +122,7 @@ impl Changes {
             store: store.clone(),
             cursor: if options.descending { end + 1 } else { since },
             end,
+            newest: end,
             remaining: options.limit.unwrap_or(u64::MAX),
             shown: 0,
             chosen: None,
@@ -125,7 +133,16 @@ impl Changes {
         };
         walk.choose(&snapshot, if walk.options.descending { 0 } else { since })?;
         drop(snapshot);
-        Ok(Self { walk, watches, state: State::Opening, now, drain_seconds })
+        Ok(Self { walk, watches, state: State::Opening, guard: None, now, drain_seconds })
+    }
+
+    /// Ends the feed when the credentials behind it are withdrawn: between rows with its last token, never with a row more.
+    pub fn guard(&mut self, guard: Guard) {
+        self.guard = Some(guard);
+    }
+
+    fn is_withdrawn(&mut self) -> StorageResult<bool> {
+        self.guard.as_mut().map_or(Ok(false), |guard| guard.holds(self.now).map(|holds| !holds))
     }
 
     /// The next pieces of the answer; `None` at its end.
@@ -148,6 +165,14 @@ impl Changes {
                     return Ok(Some(out.into_pieces()));
                 }
                 State::Rows => {
+                    if self.is_withdrawn()? {
+                        self.state = State::Closing;
+                        continue;
+                    }
+                    if let Some(answer) = self.shared_answer()? {
+                        self.state = State::Done;
+                        return Ok(Some(vec![Piece::Bytes(answer)]));
+                    }
                     let rows = self.rows().await?;
                     if rows.length() > 0 {
                         return Ok(Some(rows.into_pieces()));
@@ -170,6 +195,17 @@ impl Changes {
         }
     }
 
+    /// All the rest of a longpoll in one piece, if others may be given the same.
+    fn shared_answer(&mut self) -> DocumentResult<Option<Bytes>> {
+        let walk = &mut self.walk;
+        let few = (1..=SHORT).contains(&walk.end.saturating_sub(walk.cursor));
+        let begins = walk.shown == 0 && walk.scope.is_none();
+        let asked = Asked::of(&walk.options, walk.cursor, walk.end);
+        let Some(asked) = asked.filter(|_| few && begins) else { return Ok(None) };
+        let database = Arc::clone(&walk.database);
+        database.shared_answer.get(asked, || walk.whole_answer())
+    }
+
     async fn rows(&mut self) -> DocumentResult<Output> {
         let settled = self.walk.scope.as_ref().is_none_or(|scope| !scope.is_behind());
         let near = self.walk.end.saturating_sub(self.walk.cursor) <= SHORT;
@@ -187,6 +223,9 @@ impl Changes {
             self.walk = walk;
             page?
         };
+        if self.is_withdrawn()? {
+            return Err(Error::new(ErrorKind::Unauthorized, "withdrawn").into()); // what was read meanwhile is not sent
+        }
         if !more {
             self.state = self.after_rows();
         }
@@ -227,18 +266,24 @@ impl Changes {
         let options = &self.walk.options;
         let patience = options.heartbeat_ms.or(options.timeout_ms).map_or(Duration::MAX, Duration::from_millis);
         let end = self.walk.end;
-        let grown = match self.watches.as_mut_slice() {
-            [one] => tokio::time::timeout(patience, wait_for(one, end)).await,
-            many => {
-                let first = futures::future::select_all(many.iter_mut().map(|watch| Box::pin(wait_for(watch, end))));
-                tokio::time::timeout(patience, first).await.map(|(grown, _, _)| grown)
+        let (watches, guard) = (&mut self.watches, &mut self.guard);
+        let grown = tokio::select! {
+            biased;
+            () = withdrawn(guard) => {
+                self.state = State::Rows; // looks at the guard first
+                return Ok(None);
             }
+            grown = tokio::time::timeout(patience, first_of(watches, end)) => grown,
         };
         match grown {
             Ok(Some(position)) => {
+                self.state = State::Rows;
+                if self.walk.scope.is_none() && !matches!(options.filter, Filter::DocumentIds(_)) {
+                    self.walk.end = position; // ten thousand may have waited for it: no snapshot for each
+                    return Ok(None);
+                }
                 let store = self.walk.store.clone();
                 let snapshot = store.snapshot();
-                self.state = State::Rows;
                 match &self.walk.scope {
                     // A changed scope ends the feed with its last token; the next one tells what the change means.
                     Some(scope) if scope.is_outdated(&snapshot)? => self.state = State::Closing,
@@ -261,6 +306,25 @@ impl Changes {
                 self.state = State::Closing;
                 Ok(None)
             }
+        }
+    }
+}
+
+/// Waits until something about the caller's credentials changed; for ever without a guard.
+async fn withdrawn(guard: &mut Option<Guard>) {
+    match guard {
+        Some(guard) => guard.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until one of several topics is beyond a position.
+async fn first_of(watches: &mut [watch::Receiver<Position>], beyond: Position) -> Option<Position> {
+    match watches {
+        [one] => wait_for(one, beyond).await,
+        many => {
+            let all = many.iter_mut().map(|watch| Box::pin(wait_for(watch, beyond)));
+            futures::future::select_all(all).await.0
         }
     }
 }
@@ -293,6 +357,7 @@ impl Walk {
             options: Arc::clone(&self.options),
             cursor: self.cursor,
             end: self.end,
+            newest: self.newest,
             remaining: self.remaining,
             shown: self.shown,
             chosen: self.chosen.take(),
@@ -326,6 +391,7 @@ impl Walk {
         let snapshot = store.snapshot();
         let mut out = Output::default();
         let database = self.database.id();
+        self.newest = self.database.counters(&snapshot)?.position;
         if self.scope.is_some() {
             let more = match self.options.descending {
                 true => self.scoped_backwards(&snapshot, &mut out)?,
@@ -381,6 +447,17 @@ impl Walk {
             self.cursor = self.end;
         }
         Ok((out, more))
+    }
+
+    /// The rows up to `end` and the end of the answer; `None` when that is not all of it. Moves nothing on.
+    fn whole_answer(&mut self) -> DocumentResult<Option<Bytes>> {
+        let mut walk = self.clone_for_page();
+        let (mut out, more) = walk.page()?;
+        if more || walk.shown == 0 {
+            return Ok(None);
+        }
+        walk.close_frame(&mut out)?;
+        Ok(Some(out.text.into()))
     }
 
     /// A page of what a restricted caller sees. `false`: there is no more up to `end`, or the limit is reached.
@@ -477,204 +554,11 @@ impl Walk {
 
     /// Appends the token of a position.
     fn write_token(&self, position: Position, out: &mut Vec<u8>) {
+        let at_end = position == self.newest && !self.options.descending;
         match &self.scope {
-            Some(scope) => scope.write_token(&self.database.tokens, position, out),
-            None => self.database.tokens.write(position, out),
+            Some(scope) => scope.write_token(&self.database.tokens, position, at_end, out),
+            None => self.database.tokens.write(position, at_end, out),
         }
-    }
-
-    fn row(
-        &mut self,
-        snapshot: &Snapshot<'_>,
-        position: Position,
-        bytes: &[u8],
-        out: &mut Output,
-    ) -> DocumentResult<()> {
-        let row = ChangeView::decode(bytes).ok_or(CORRUPT)?;
-        let options = Arc::clone(&self.options);
-        let leaves = if options.all_leaves { usize::MAX } else { 1 };
-        match &options.filter {
-            Filter::Design if !row.id.starts_with("_design/") => return Ok(()),
-            Filter::Selector { selector, fields } => {
-                let matching = self.matching_leaves(snapshot, &row, leaves, selector)?;
-                if matching.is_empty() {
-                    return Ok(());
-                }
-                self.start_row(position, row.id, matching.into_iter(), row.deleted, out);
-                return self.end_row(snapshot, &row, fields.as_ref(), out);
-            }
-            _ => {}
-        }
-        self.start_row(position, row.id, row.leaves().take(leaves), row.deleted, out);
-        self.end_row(snapshot, &row, None, out)
-    }
-
-    fn start_row(
-        &mut self,
-        position: Position,
-        id: &str,
-        leaves: impl Iterator<Item = Revision>,
-        deleted: bool,
-        out: &mut Output,
-    ) {
-        self.told(position);
-        match self.options.feed {
-            Feed::Normal | Feed::Longpoll if self.shown > 0 => out.text.extend_from_slice(b",\r\n"),
-            Feed::EventSource => out.text.extend_from_slice(b"data: "),
-            _ => {}
-        }
-        self.shown += 1;
-        self.remaining = self.remaining.saturating_sub(1);
-        let shows_seq = self.options.seq_interval.is_none_or(|interval| self.shown.is_multiple_of(interval));
-        let token = shows_seq.then_some(|out: &mut Vec<u8>| self.write_token(position, out));
-        write_row_start(&mut out.text, token, id, leaves, deleted);
-    }
-
-    fn end_row(
-        &self,
-        snapshot: &Snapshot<'_>,
-        row: &ChangeView<'_>,
-        fields: Option<&selector::Fields>,
-        out: &mut Output,
-    ) -> DocumentResult<()> {
-        if self.options.include_docs {
-            out.text.extend_from_slice(b",\"doc\":");
-            self.included(snapshot, row, fields, out)?;
-        }
-        out.text.push(b'}');
-        self.finish_row(out);
-        Ok(())
-    }
-
-    fn finish_row(&self, out: &mut Output) {
-        match self.options.feed {
-            Feed::Continuous => out.text.push(b'\n'),
-            Feed::EventSource => {
-                out.text.extend_from_slice(b"\nid: \"");
-                self.write_token(self.cursor, &mut out.text);
-                out.text.extend_from_slice(b"\"\n\n");
-            }
-            Feed::Normal | Feed::Longpoll => {}
-        }
-    }
-
-    fn included(
-        &self,
-        snapshot: &Snapshot<'_>,
-        row: &ChangeView<'_>,
-        fields: Option<&selector::Fields>,
-        out: &mut Output,
-    ) -> DocumentResult<()> {
-        let winner = row.leaves().next();
-        let found = winner.map(|winner| self.found(snapshot, row.id, winner, row.deleted)).transpose()?.flatten();
-        let Some(found) = found else {
-            out.text.extend_from_slice(b"null");
-            return Ok(());
-        };
-        if let Some(fields) = fields {
-            let value = as_value(&found, snapshot, self.database.id());
-            let kept = fields.project(&value);
-            out.text.extend_from_slice(kept.to_string().as_bytes());
-            return Ok(());
-        }
-        let attachments = match self.options.attachments {
-            true => AttachmentBytes::Since(Vec::new()),
-            false => AttachmentBytes::Stubs,
-        };
-        let include = Include { conflicts: self.options.conflicts, attachments, ..Include::default() };
-        match visible(snapshot, self.database.id(), &self.view, row.id, found)? {
-            Some(found) => found.write(snapshot, self.database.id(), &include, out),
-            None => out.text.extend_from_slice(b"null"),
-        }
-        Ok(())
-    }
-
-    /// A leaf with its body. The tree is read only where it is needed: for conflicts, and for the cluster of a scoped
-    /// database (in a plain one all bodies lie in the cluster of zeros).
-    fn found(
-        &self,
-        snapshot: &Snapshot<'_>,
-        id: &str,
-        revision: Revision,
-        deleted: bool,
-    ) -> StorageResult<Option<Found>> {
-        let database = self.database.id();
-        let row = if self.options.conflicts || self.database.row.scoped {
-            let Some(row) = document(snapshot, database, id)? else { return Ok(None) };
-            row
-        } else {
-            DocumentRow::default()
-        };
-        let body = snapshot.get(&BODIES, &BodyKey::new(database, row.cluster, id, &revision))?;
-        Ok(body.map(|body| Found { id: id.to_owned(), row, revision, deleted, body }))
-    }
-
-    fn matching_leaves(
-        &self,
-        snapshot: &Snapshot<'_>,
-        row: &ChangeView<'_>,
-        leaves: usize,
-        selector: &selector::Selector,
-    ) -> DocumentResult<Vec<Revision>> {
-        let database = self.database.id();
-        let Some(stored) = document(snapshot, database, row.id)? else { return Ok(Vec::new()) };
-        let mut matching = Vec::new();
-        for node in stored.tree.leaves().into_iter().take(leaves) {
-            let Some(found) = Found::read(snapshot, database, row.id, &stored, node)? else { continue };
-            let value: Value = as_value(&found, snapshot, database);
-            if selector.matches(&value) {
-                matching.push(found.revision);
-            }
-        }
-        Ok(matching)
-    }
-
-    fn open_frame(&self, out: &mut Output) {
-        match self.options.feed {
-            Feed::Normal | Feed::Longpoll => out.text.extend_from_slice(b"{\"results\":[\n"),
-            Feed::Continuous | Feed::EventSource => {}
-        }
-    }
-
-    fn close_frame(&self, out: &mut Output) -> StorageResult<()> {
-        let mut token = Vec::new();
-        self.write_token(if self.options.descending { self.end } else { self.cursor }, &mut token);
-        let token = String::from_utf8_lossy(&token);
-        let pending = self.pending()?;
-        let text = match self.options.feed {
-            Feed::Normal | Feed::Longpoll => format!("\n],\n\"last_seq\":\"{token}\",\"pending\":{pending}}}\n\n"),
-            Feed::Continuous => format!("{{\"last_seq\":\"{token}\",\"pending\":{pending}}}\n"),
-            Feed::EventSource => String::new(),
-        };
-        out.text.extend_from_slice(text.as_bytes());
-        Ok(())
-    }
-
-    /// Log rows behind `last_seq`, before filtering: exact while few remain (or nothing was read), else at most the
-    /// positions that remain. Clients treat it as a hint (§3.4).
-    fn pending(&self) -> StorageResult<u64> {
-        let behind = self.scope.as_ref().is_some_and(ScopedFeed::is_behind);
-        if self.options.descending || (self.cursor >= self.end && !behind) {
-            return Ok(0);
-        }
-        let snapshot = self.store.snapshot();
-        if let Some(scope) = &self.scope {
-            let most = usize::try_from(EXACT_PENDING).unwrap_or(usize::MAX);
-            let rows = scoped_feed::count_rows(scope, &snapshot, self.cursor, self.end, most)?;
-            return Ok(rows as u64 + u64::from(behind));
-        }
-        let counters = self.database.counters(&snapshot)?;
-        let rows = counters.documents + counters.deleted;
-        if self.cursor == 0 {
-            return Ok(rows);
-        }
-        let key = |position| CHANGES.key(&ChangeKey { database: self.database.id(), position });
-        let mut counted = 0;
-        snapshot.scan(Family::Changes, &Range::between(key(self.cursor + 1), key(self.end + 1)), &mut |_, _| {
-            counted += 1;
-            Ok(if counted < EXACT_PENDING { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
-        })?;
-        Ok(if counted < EXACT_PENDING { counted } else { rows.min(self.end - self.cursor) })
     }
 }
 

@@ -13,8 +13,11 @@ use settle_protocol::{Error, ErrorKind};
 use tokio::sync::watch;
 
 use super::error::{DocumentError, DocumentResult};
+use super::incarnations::{Earlier, earlier};
+use super::shared_answer::SharedAnswer;
 use super::tables::{COUNTERS, Counters, DATABASES, DatabaseId, DatabaseKey, DatabaseRow};
 use crate::accounts::security::Security;
+use crate::audit::{self, Entry};
 use crate::storage::{Family, OF_A_DATABASE, Range, Read, StorageResult, Store};
 
 /// A database that is open.
@@ -28,14 +31,16 @@ pub struct Database {
     pub security: Security,
     /// What its feed tokens begin with.
     pub tokens: TokenPrefix,
+    /// What those who wait for its log were answered last.
+    pub(super) shared_answer: SharedAnswer,
 }
 
 impl Database {
-    fn new(name: String, row: DatabaseRow, incarnation: [u8; 16]) -> Self {
+    fn new(name: String, row: DatabaseRow, incarnation: [u8; 16], earlier: Earlier) -> Self {
         let security = Security::parse(&row.security).unwrap_or_default();
         let tag = |id: &[u8; 16]| [id[0], id[1], id[2], id[3]];
-        let tokens = TokenPrefix::new(tag(&row.uuid), tag(&incarnation));
-        Self { name, row, security, tokens }
+        let tokens = TokenPrefix::new(tag(&row.uuid), tag(&incarnation)).going_on_from(earlier);
+        Self { name, row, security, tokens, shared_answer: SharedAnswer::default() }
     }
 
     /// Its number.
@@ -74,17 +79,30 @@ impl Catalogue {
     /// # Errors
     /// When the store fails.
     pub fn open(store: &Store) -> StorageResult<Self> {
-        let mut open = BTreeMap::new();
-        let incarnation = store.incarnation();
-        store.snapshot().scan(Family::Databases, &Range::prefix(b""), &mut |name, row| {
-            let name = String::from_utf8_lossy(name).into_owned();
-            let row = DATABASES.decode(row)?;
-            open.insert(name.clone(), Arc::new(Database::new(name, row, incarnation)));
-            Ok(ControlFlow::Continue(()))
-        })?;
-        Ok(Self { store: store.clone(), open: RwLock::new(open) })
+        let catalogue = Self { store: store.clone(), open: RwLock::default() };
+        catalogue.reload()?;
+        Ok(catalogue)
     }
 
+    /// Reads all databases again.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(super) fn reload(&self) -> StorageResult<()> {
+        let mut open = BTreeMap::new();
+        let incarnation = self.store.incarnation();
+        let snapshot = self.store.snapshot();
+        let mut earlier = earlier(&snapshot)?;
+        snapshot.scan(Family::Databases, &Range::prefix(b""), &mut |name, row| {
+            let name = String::from_utf8_lossy(name).into_owned();
+            let row: DatabaseRow = DATABASES.decode(row)?;
+            let earlier = earlier.remove(&row.id).unwrap_or_default();
+            open.insert(name.clone(), Arc::new(Database::new(name, row, incarnation, earlier)));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        *self.open.write().unwrap_or_else(PoisonError::into_inner) = open;
+        Ok(())
+    }
     /// The database of this name.
     ///
     /// # Errors
@@ -100,11 +118,17 @@ impl Catalogue {
         self.open.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 
-    /// Makes a database. `uuid` is random, `now` in seconds.
+    /// Every database, in order of names.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Database>> {
+        self.open.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Makes a database. `uuid` is random, `now` in seconds; `entry` tells the audit log who made it.
     ///
     /// # Errors
     /// `412 file_exists`, `400` for the name, or a failure of the store.
-    pub async fn create(&self, name: &str, row: DatabaseRow) -> DocumentResult<()> {
+    pub async fn create(&self, name: &str, row: DatabaseRow, entry: Entry) -> DocumentResult<()> {
         check_database_name(name)?;
         let key = name.to_owned();
         self.store
@@ -117,7 +141,7 @@ impl Catalogue {
                 let next = next.and_then(|bytes| bytes.try_into().ok()).map_or(1, u32::from_be_bytes);
                 batch.put_bytes(Family::Meta, META_NEXT_DATABASE.to_vec(), (next + 1).to_be_bytes().to_vec());
                 batch.put(&DATABASES, &key, &DatabaseRow { id: next, ..row });
-                Ok(())
+                Ok(audit::append(batch, &entry)?)
             })
             .await?;
         self.refresh(name)?;
@@ -128,7 +152,7 @@ impl Catalogue {
     ///
     /// # Errors
     /// `404`, or a failure of the store.
-    pub async fn delete(&self, name: &str) -> DocumentResult<()> {
+    pub async fn delete(&self, name: &str, entry: Entry) -> DocumentResult<()> {
         let key = name.to_owned();
         let id = self
             .store
@@ -136,6 +160,7 @@ impl Catalogue {
                 let row = batch.get(&DATABASES, &key)?.ok_or_else(no_database)?;
                 batch.delete(&DATABASES, &key);
                 batch.put_bytes(Family::Meta, erasing_key(row.id), Vec::new());
+                audit::append(batch, &entry)?;
                 Ok(row.id)
             })
             .await?;
@@ -151,6 +176,7 @@ impl Catalogue {
     pub async fn change(
         &self,
         name: &str,
+        entry: Entry,
         change: impl FnOnce(&mut DatabaseRow) + Send + 'static,
     ) -> DocumentResult<()> {
         let key = name.to_owned();
@@ -159,7 +185,7 @@ impl Catalogue {
                 let mut row = batch.get(&DATABASES, &key)?.ok_or_else(no_database)?;
                 change(&mut row);
                 batch.put(&DATABASES, &key, &row);
-                Ok(())
+                Ok(audit::append(batch, &entry)?)
             })
             .await?;
         self.refresh(name)?;
@@ -168,9 +194,11 @@ impl Catalogue {
 
     fn refresh(&self, name: &str) -> StorageResult<()> {
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
-        match self.store.snapshot().get(&DATABASES, &name.to_owned())? {
+        let snapshot = self.store.snapshot();
+        match snapshot.get(&DATABASES, &name.to_owned())? {
             Some(row) => {
-                let database = Database::new(name.to_owned(), row, self.store.incarnation());
+                let earlier = earlier(&snapshot)?.remove(&row.id).unwrap_or_default();
+                let database = Database::new(name.to_owned(), row, self.store.incarnation(), earlier);
                 open.insert(name.to_owned(), Arc::new(database));
             }
             None => drop(open.remove(name)),

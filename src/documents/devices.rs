@@ -56,6 +56,14 @@ impl Value for DeviceRow {
     }
 }
 
+/// Documents of a device that wait in escrow of a database.
+///
+/// # Errors
+/// When the store fails.
+pub fn in_escrow(reader: &impl Read, database: DatabaseId, device: [u8; 16]) -> StorageResult<u64> {
+    Ok(reader.get(&DEVICES, &DeviceKey(database, device))?.map_or(0, |row| row.escrowed))
+}
+
 /// Notes that a device was told everything up to a position. An old token does not take it back to an older state.
 ///
 /// # Errors

@@ -349,6 +349,42 @@ pub fn live(reader: &impl Read, database: DatabaseId) -> StorageResult<u64> {
     Ok(stored.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes))
 }
 
+fn sent_again(database: DatabaseId, id: &str, device: &[u8; 16], revision: &Revision) -> Vec<u8> {
+    let mut key = [&database.to_be_bytes()[..], b"k", &short_hash("d", id.as_bytes()), device].concat();
+    revision.write_to(&mut key);
+    key
+}
+
+/// Notes that a device sent a revision that was stored already. From then on it is told that the revision is here, as it would
+/// be if it had gone to escrow: so it can tell neither apart, and need not send it for ever.
+pub fn note_sent_again(batch: &mut Batch<'_>, database: DatabaseId, id: &str, device: &[u8; 16], revision: &Revision) {
+    batch.put_bytes(Family::Escrow, sent_again(database, id, device, revision), Vec::new());
+}
+
+/// Whether a device sent a revision that was stored already.
+///
+/// # Errors
+/// When the store fails.
+pub fn was_sent_again(
+    reader: &impl Read,
+    database: DatabaseId,
+    id: &str,
+    device: &[u8; 16],
+    revision: &Revision,
+) -> StorageResult<bool> {
+    Ok(reader.get_bytes(Family::Escrow, &sent_again(database, id, device, revision))?.is_some())
+}
+
+/// How many revisions were ever taken out of escrow.
+///
+/// # Errors
+/// When the store fails.
+pub fn taken_out(reader: &impl Read, database: DatabaseId) -> StorageResult<u64> {
+    let last = reader.get_bytes(Family::Escrow, &counter(database))?;
+    let last = last.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
+    Ok(last.saturating_sub(live(reader, database)?))
+}
+
 /// Takes a revision out of escrow that is stored now, whoever brought it.
 ///
 /// # Errors

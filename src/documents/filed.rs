@@ -4,10 +4,10 @@
 use settle_protocol::Revision;
 use settle_protocol::sequence::Position;
 
-use super::tables::{DatabaseId, DocumentRow, read_revision, versioned, write_revision};
+use super::tables::{DOCUMENTS, DatabaseId, DocumentKey, DocumentRow, read_revision, versioned, write_revision};
 use crate::access::facts::{ContactFacts, Facts, RecordFacts};
 use crate::access::placement::{Anchor, Entry, Filter, Placement, Way};
-use crate::storage::{Decoder, Encode, Family, Key, StorageError, StorageResult, Table, Value};
+use crate::storage::{Decoder, Encode, Family, Key, Read, StorageError, StorageResult, Table, Value};
 
 /// database, kind, anchor → ids
 pub const SUBJECTS: Table<SubjectKey, Texts> = Table::new(Family::Subjects);
@@ -276,6 +276,16 @@ pub fn placement_of(bytes: &[u8]) -> Option<Placement> {
 pub fn placement_in(row: &[u8]) -> StorageResult<Option<Placement>> {
     let corrupt = StorageError::Corrupt { table: "documents", problem: "malformed value" };
     DocumentRow::filed_in(row).map(|filed| placement_of(filed).ok_or(corrupt)).transpose()
+}
+
+/// What Settle knows about a stored document beside its revisions.
+///
+/// # Errors
+/// When the store fails.
+pub fn filed_of(reader: &impl Read, database: DatabaseId, id: &str) -> StorageResult<Option<Filed>> {
+    let row = reader.get_bytes(DOCUMENTS.family(), &DocumentKey::bytes(database, id))?;
+    let corrupt = StorageError::Corrupt { table: "documents", problem: "malformed value" };
+    row.as_deref().and_then(DocumentRow::filed_in).map(|filed| Filed::decode(filed).ok_or(corrupt)).transpose()
 }
 
 /// Bits of a feed row.

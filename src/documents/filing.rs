@@ -16,7 +16,8 @@ use settle_protocol::Revision;
 use settle_protocol::sequence::Position;
 
 use super::filed::{
-    FeedView, Filed, NAMINGS, Naming, SUBJECTS, SubjectKey, Texts, feed_key, feed_prefix, subjects, way_and_depth,
+    FeedView, Filed, NAMINGS, Naming, SUBJECTS, SubjectKey, Texts, feed_key, feed_prefix, filed_of, subjects,
+    way_and_depth,
 };
 use super::resolving::{Places, Wanted, primary_in};
 use super::tables::{CHANGES, ChangeKey, ChangeRow, ChangeView, DOCUMENTS, DocumentHead, DocumentKey, DocumentRow};
@@ -72,9 +73,7 @@ impl Writing<'_, '_> {
         if let Some(known) = self.known.contact(id) {
             return Ok(known);
         }
-        let row = self.batch.get_bytes(DOCUMENTS.family(), &DocumentKey::bytes(self.id, id))?;
-        let bytes = row.as_deref().and_then(DocumentRow::filed_in);
-        let filed = bytes.map(|bytes| Filed::decode(bytes).ok_or(CORRUPT)).transpose()?.map(Rc::new);
+        let filed = filed_of(self.batch, self.id, id)?.map(Rc::new);
         self.known.note(id, filed.as_ref());
         Ok(filed)
     }
@@ -207,6 +206,11 @@ impl Writing<'_, '_> {
         if old.line != new.line {
             then.lines.insert(anchor);
             self.deepen(new.line.len())?;
+            let parent = |filed: &Filed| filed.contact().and_then(|contact| contact.parents.first().cloned());
+            let (from, to) = (parent(old), parent(new));
+            if from != to {
+                self.note_line(id, &old.line, from.as_ref(), to.as_ref());
+            }
         }
         if was && is && old.deleted != new.deleted {
             then.subjects.insert(anchor);
@@ -246,6 +250,7 @@ impl Writing<'_, '_> {
         now: Option<&str>,
         then: &mut Consequences,
     ) -> StorageResult<()> {
+        self.note_primary(place, now)?;
         for (contact, named) in [(before, false), (now, true)] {
             let Some(contact) = contact else { continue };
             let subject = of_contact(contact);

@@ -23,6 +23,7 @@ use super::write::{Mode, Write, WriteAttachment, Writing};
 use crate::access::facts::Facts;
 use crate::access::placement::{Anchor, Entry, Filter, Way, of_contact};
 use crate::access::scope::Scope;
+use crate::accounts::withdrawals::Pass;
 use crate::storage::{Read, StorageResult};
 
 /// Who writes.
@@ -36,6 +37,10 @@ pub struct Author {
     pub now: u64,
     /// Set for restricted callers.
     pub limits: Option<Limits>,
+    /// The credentials behind it, which are judged again beside the data; nothing for operators and the server.
+    pub pass: Option<Pass>,
+    /// More than bringing replicated work: what a withdrawn right may not do.
+    pub edits: bool,
 }
 
 /// What a restricted author is held to.
@@ -52,12 +57,23 @@ pub struct Limits {
 /// As of when a push is judged.
 struct State {
     scope: Scope,
+    /// The part of it that may be written.
+    writable: Scope,
     /// `None`: now.
     at: Option<Position>,
     device: [u8; 16],
 }
 
 impl State {
+    fn new(scope: Scope, at: Option<Position>, device: [u8; 16]) -> Self {
+        Self { writable: scope.writable(), scope, at, device }
+    }
+
+    /// Whether the stored version may be deleted in this state.
+    fn may_delete(&self, stored: &Filed) -> bool {
+        self.saw(stored) && (self.scope == self.writable || self.writable.sees(&stored.placement, self.at))
+    }
+
     /// Whether the stored version is visible in this state; then also what this device has brought since.
     fn saw(&self, stored: &Filed) -> bool {
         let since = |(device, at): ([u8; 16], Position)| device == self.device && self.at.is_some_and(|pull| at > pull);
@@ -164,19 +180,19 @@ impl Writing<'_, '_> {
     /// The states that a push of this author is judged by: now, and the device's last pull while that counts.
     fn states(&self, limits: Limits) -> StorageResult<Vec<State>> {
         let (account, device) = (self.author.account.as_str(), self.author.device);
-        let mut states = vec![State { scope: scope_at(self.batch, self.id, account, None)?.0, at: None, device }];
+        let mut states = vec![State::new(scope_at(self.batch, self.id, account, None)?.0, None, device)];
         let row = self.batch.get(&DEVICES, &DeviceKey(self.id, device))?.unwrap_or_default();
         let open = limits.drain_seconds > 0
             && (row.draining_since == 0 || self.author.now <= row.draining_since + limits.drain_seconds);
         if let Some(pulled) = row.pulled.filter(|_| open && row.account == account) {
             let scope = scope_at(self.batch, self.id, account, Some(row.scope))?.0;
-            states.push(State { scope, at: Some(pulled), device });
+            states.push(State::new(scope, Some(pulled), device));
         }
         if let Some((pulled, scope, since)) = row.untold.filter(|_| row.account == account)
             && self.author.now < since + limits.drain_seconds
         {
             let scope = scope_at(self.batch, self.id, account, Some(scope))?.0;
-            states.push(State { scope, at: Some(pulled), device });
+            states.push(State::new(scope, Some(pulled), device));
         }
         Ok(states)
     }
@@ -209,12 +225,12 @@ impl Writing<'_, '_> {
             return refused(Reason::OutOfScope);
         }
         if write.deleted {
-            let hidden = stored.is_some_and(|stored| !state.saw(&stored));
-            return if hidden { refused(Reason::OutOfScope) } else { Ok(None) };
+            let kept = stored.is_some_and(|stored| !state.may_delete(&stored));
+            return if kept { refused(Reason::OutOfScope) } else { Ok(None) };
         }
         let (wanted, filter, known) = self.would_be(state, &write.id, facts)?;
         let entries: Vec<Entry> = wanted.iter().map(entry_of).collect();
-        if !state.scope.passes(&filter, &entries, None) {
+        if !state.writable.passes(&filter, &entries, None) {
             return refused(if known { Reason::OutOfScope } else { Reason::UnknownSubject });
         }
         let hidden = stored.as_deref().is_some_and(|stored| state.held(stored) && !state.saw(stored));
@@ -351,7 +367,8 @@ impl Writing<'_, '_> {
         let Some(newest) = path.first() else { return Err(Error::missing().into()) };
         let stored = self.document(&write.id)?;
         if stored.is_some_and(|row| row.tree.find(newest).is_some_and(|node| node.stored)) {
-            return Ok(newest.clone()); // a device pushes again what it once pulled
+            self.note_sent_again(&write.id, newest); // a device pushes again what it once pulled
+            return Ok(newest.clone());
         }
         let waiting_for = match (reason, facts) {
             (Reason::UnknownSubject, Facts::Record(record)) => record.subject.as_deref(),
@@ -443,7 +460,7 @@ impl Writing<'_, '_> {
         let write = row.write();
         let facts = Facts::of(&write.id, &write.body);
         let scope = scope_at(self.batch, self.id, &row.account, None)?.0;
-        let state = State { scope, at: None, device: row.device };
+        let state = State::new(scope, None, row.device);
         if self.judge(&state, &write, &facts)?.is_some() {
             return Ok(false);
         }
@@ -452,6 +469,7 @@ impl Writing<'_, '_> {
             device: row.device,
             now: row.received,
             limits: self.author.limits.or(Some(Limits::default())),
+            ..Author::default()
         };
         match self.admit(number, &row, Write { facts: Some(facts), ..write }, sender) {
             Ok(_) => Ok(true),
@@ -466,7 +484,8 @@ impl Writing<'_, '_> {
     /// # Errors
     /// As [`Writing::write`].
     pub fn accept(&mut self, number: u64, row: &EscrowRow) -> DocumentResult<Revision> {
-        let sender = Author { account: row.account.clone(), device: row.device, now: self.author.now, limits: None };
+        let sender =
+            Author { account: row.account.clone(), device: row.device, now: self.author.now, ..Author::default() };
         self.admit(number, row, row.write(), sender)
     }
 

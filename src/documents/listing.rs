@@ -16,9 +16,9 @@ use super::databases::Database;
 use super::error::DocumentResult;
 use super::local;
 use super::output::Output;
-use super::read::{AttachmentBytes, Found, Include, visible};
+use super::read::{Found, Include, visible};
 use super::scoped_feed::visible_ids;
-use super::tables::{BODIES, BodyKey, DOCUMENTS, DocumentHead, DocumentKey, DocumentRow, LOCAL, LocalKey};
+use super::tables::{DOCUMENTS, DocumentHead, DocumentKey, DocumentRow, LOCAL, LocalKey};
 use crate::access::view::View;
 use crate::storage::{Family, Range, Read, Snapshot, StorageError, StorageResult, Store, after_prefix};
 
@@ -129,7 +129,7 @@ impl Listing {
         out.text.extend_from_slice(head.as_bytes());
         if self.options.update_seq {
             out.text.extend_from_slice(b",\"update_seq\":\"");
-            self.database.tokens.write(counters.position, &mut out.text);
+            self.database.tokens.write(counters.position, true, &mut out.text);
             out.text.push(b'"');
         }
         out.text.extend_from_slice(b",\"rows\":[");
@@ -182,7 +182,7 @@ impl Listing {
         out.text.extend_from_slice(head.as_bytes());
         if self.options.update_seq {
             out.text.extend_from_slice(b",\"update_seq\":\"");
-            self.database.tokens.write(self.database.counters(snapshot)?.position, &mut out.text);
+            self.database.tokens.write(self.database.counters(snapshot)?.position, true, &mut out.text);
             out.text.push(b'"');
         }
         out.text.extend_from_slice(b",\"rows\":[");
@@ -392,23 +392,13 @@ impl Listing {
         out: &mut Output,
     ) -> DocumentResult<()> {
         let database = self.database.id();
-        let attachments = match self.options.attachments {
-            true => AttachmentBytes::Since(Vec::new()),
-            false => AttachmentBytes::Stubs,
-        };
-        let include = Include { conflicts: self.options.conflicts, attachments, ..Include::default() };
         let row = match self.options.conflicts {
             true => DOCUMENTS.decode(row)?,
             false => DocumentRow { cluster: head.cluster, tree: RevisionTree::default(), ..DocumentRow::default() },
         };
-        let body = snapshot.get(&BODIES, &BodyKey::new(database, head.cluster, id, &head.winner))?;
-        match body {
-            Some(body) => {
-                let found = Found { id: id.to_owned(), row, revision: head.winner.clone(), deleted: false, body };
-                if let Some(found) = visible(snapshot, database, &self.view, id, found)? {
-                    found.write(snapshot, database, &include, out);
-                }
-            }
+        let include = Include::in_rows(self.options.conflicts, self.options.attachments);
+        match Found::leaf(snapshot, database, id, row, head.winner.clone(), false)? {
+            Some(found) => found.write_in_row(snapshot, database, &self.view, &include, out)?,
             None => out.text.extend_from_slice(b"null"),
         }
         Ok(())

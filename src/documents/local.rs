@@ -48,6 +48,14 @@ pub fn read(
     Ok(text_of(id, &row, revisions))
 }
 
+/// Whether a `_local` document is there.
+///
+/// # Errors
+/// When the store fails.
+pub fn exists(reader: &impl Read, database: &Database, owner: [u8; 16], id: &str) -> StorageResult<bool> {
+    Ok(reader.get(&LOCAL, &key(database, owner, id))?.is_some())
+}
+
 fn text_of(id: &str, row: &LocalRow, revisions: bool) -> Vec<u8> {
     let mut out = b"{\"_id\":".to_vec();
     write_string(&mut out, id);

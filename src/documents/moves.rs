@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
-use settle_protocol::raw_json::Scanner;
 use settle_protocol::{Error, Revision};
 
 use super::devices::{DEVICES, DeviceRow};
 use super::error::{DocumentError, DocumentResult};
 use super::filed::{FeedView, Filed, feed_prefix};
+use super::members::with_members;
 use super::resolving::parents_below;
 use super::scopes::scope_at;
 use super::tables::{ChangeView, DOCUMENTS, DatabaseId, DocumentKey};
@@ -103,30 +103,7 @@ pub fn with_parent(members: &str, parents: &[String]) -> Result<String, Error> {
         }
         Some(link)
     });
-    let parent = parent.unwrap_or_default().to_string();
-    let whole = format!("{{{members}}}");
-    let mut out = String::with_capacity(whole.len() + parent.len());
-    let mut found = false;
-    Scanner::of_text(&whole).object(|name, value| {
-        let name = name.decode().into_owned();
-        let text = value.value()?;
-        if !out.is_empty() {
-            out.push(',');
-        }
-        out.push_str(&serde_json::Value::from(name.as_str()).to_string());
-        out.push(':');
-        found |= name == "parent";
-        out.push_str(if name == "parent" { &parent } else { text });
-        Ok(())
-    })?;
-    if !found {
-        if !out.is_empty() {
-            out.push(',');
-        }
-        out.push_str("\"parent\":");
-        out.push_str(&parent);
-    }
-    Ok(out)
+    with_members(members, &[("parent", Some(parent.unwrap_or_default().to_string()))])
 }
 
 /// Whether more documents than this are filed under a contact.

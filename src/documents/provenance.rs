@@ -6,7 +6,9 @@
 use settle_protocol::Revision;
 use settle_protocol::sequence::Position;
 
+use super::custody::Arrival;
 use super::tables::{BODIES, BodyKey, Cluster, DatabaseId, short_hash};
+use crate::accounts::standing::Standing;
 use crate::storage::{Decoder, Encode, Family, Key, Read, StorageResult, Table, Value};
 
 /// database, document, revision → who brought it, once its body is gone
@@ -52,26 +54,48 @@ pub struct ProvenanceRow {
     pub time: u64,
     /// Brought by somebody who sees everything: its primary contact counts (S16).
     pub trusted: bool,
+    /// What the credentials behind it were worth.
+    pub arrival: Arrival,
 }
 
+const TRUSTED: u8 = 1;
+const AFTER_HANDOVER: u8 = 2;
+/// Standings by the two bits above these.
+const STANDINGS: [Standing; 3] = [Standing::Active, Standing::Draining, Standing::Drained];
+const STANDING_SHIFT: u32 = 2;
+
 impl ProvenanceRow {
+    fn flags(&self) -> u8 {
+        let standing = STANDINGS.iter().position(|known| *known == self.arrival.standing).unwrap_or_default();
+        let flag = |set: bool, bit| if set { bit } else { 0 };
+        flag(self.trusted, TRUSTED)
+            | flag(self.arrival.after_handover, AFTER_HANDOVER)
+            | ((standing as u8) << STANDING_SHIFT)
+    }
+
     /// Appends the bytes.
     pub fn write(&self, out: &mut Vec<u8>) {
-        out.push(u8::from(self.trusted));
+        out.push(self.flags());
         out.string(self.account.as_bytes());
         out.extend_from_slice(&self.device);
         out.varint(self.position);
         out.varint(self.time);
+        out.varint(self.arrival.epoch);
     }
 
     /// Reads the bytes.
     pub fn read(from: &mut Decoder<'_>) -> Option<Self> {
+        let flags = from.byte()?;
+        let standing = STANDINGS.get(usize::from(flags >> STANDING_SHIFT)).copied()?;
+        let after_handover = flags & AFTER_HANDOVER != 0;
         Some(Self {
-            trusted: from.byte()? == 1,
+            trusted: flags & TRUSTED != 0,
             account: from.text()?.to_owned(),
             device: from.array()?,
             position: from.varint()?,
             time: from.varint()?,
+            // Rows of before end here.
+            arrival: Arrival { epoch: from.varint().unwrap_or_default(), standing, after_handover },
         })
     }
 }
@@ -102,5 +126,33 @@ pub fn provenance_of(
     match body.and_then(|body| body.provenance) {
         Some(provenance) => Ok(Some(provenance)),
         None => reader.get(&PROVENANCE, &ProvenanceKey::new(database, id, revision)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_read_back_also_those_without_an_epoch() {
+        for (standing, trusted, after_handover) in
+            [(Standing::Active, true, false), (Standing::Draining, false, true), (Standing::Drained, true, true)]
+        {
+            let arrival = Arrival { epoch: 7, standing, after_handover };
+            let row = ProvenanceRow {
+                account: "ann".into(),
+                position: 5,
+                time: 9,
+                trusted,
+                arrival,
+                ..ProvenanceRow::default()
+            };
+            let mut bytes = Vec::new();
+            row.encode(&mut bytes);
+            assert_eq!(ProvenanceRow::decode(&bytes), Some(row.clone()));
+            bytes.pop();
+            let older = Arrival { epoch: 0, ..arrival };
+            assert_eq!(ProvenanceRow::decode(&bytes), Some(ProvenanceRow { arrival: older, ..row }));
+        }
     }
 }

@@ -11,7 +11,7 @@ use settle_protocol::revision_tree::Node;
 use settle_protocol::{Error, Revision};
 
 use super::error::DocumentResult;
-use super::escrow::held_for;
+use super::escrow::{held_for, was_sent_again};
 use super::filed::placement_in;
 use super::output::Output;
 use super::provenance::provenance_of;
@@ -79,6 +79,16 @@ impl Include {
         self.revisions_info || self.local_seq || conflicts
     }
 
+    /// For the documents of rows (`include_docs`).
+    #[must_use]
+    pub fn in_rows(conflicts: bool, attachments: bool) -> Self {
+        let attachments = match attachments {
+            true => AttachmentBytes::Since(Vec::new()),
+            false => AttachmentBytes::Stubs,
+        };
+        Self { conflicts, attachments, ..Self::default() }
+    }
+
     /// For a revision asked for by name: what concerns the whole document is left out, as CouchDB does.
     #[must_use]
     pub fn of_named_revision(self) -> Self {
@@ -127,6 +137,21 @@ pub fn visible<T>(
     view.show(|| placement(reader, database, id), value)
 }
 
+/// The stored tree of a document that the caller may see, and the right to show it: both stand in one row.
+fn seen_document(
+    reader: &impl Read,
+    database: DatabaseId,
+    view: &View,
+    id: &str,
+) -> StorageResult<Option<(DocumentRow, Visible<()>)>> {
+    let row = reader.get_bytes(DOCUMENTS.family(), &DocumentKey::bytes(database, id))?;
+    let Some(row) = row else { return Ok(None) };
+    match view.show(|| placement_in(&row), ())? {
+        Some(seen) => Ok(Some((DOCUMENTS.decode(&row)?, seen))),
+        None => Ok(None),
+    }
+}
+
 /// A document with one of its revisions.
 #[derive(Debug, Clone)]
 pub struct Found {
@@ -154,14 +179,42 @@ impl Found {
         row: &DocumentRow,
         node: &Node,
     ) -> StorageResult<Option<Self>> {
-        let body = reader.get(&BODIES, &BodyKey::new(database, row.cluster, id, &node.revision))?;
-        Ok(body.map(|body| Self {
-            id: id.to_owned(),
-            row: row.clone(),
-            revision: node.revision.clone(),
-            deleted: node.deleted,
-            body,
-        }))
+        Self::leaf(reader, database, id, row.clone(), node.revision.clone(), node.deleted)
+    }
+
+    /// The same by its revision. Of `row`, only the cluster is needed, and the tree where it is to be shown.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn leaf(
+        reader: &impl Read,
+        database: DatabaseId,
+        id: &str,
+        row: DocumentRow,
+        revision: Revision,
+        deleted: bool,
+    ) -> StorageResult<Option<Self>> {
+        let body = reader.get(&BODIES, &BodyKey::new(database, row.cluster, id, &revision))?;
+        Ok(body.map(|body| Self { id: id.to_owned(), row, revision, deleted, body }))
+    }
+
+    /// Appends the document of a row (`include_docs`); `null` for what the caller may not see.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn write_in_row(
+        self,
+        reader: &impl Read,
+        database: DatabaseId,
+        view: &View,
+        include: &Include,
+        out: &mut Output,
+    ) -> StorageResult<()> {
+        match visible(reader, database, view, &self.id, ())? {
+            Some(seen) => seen.map(|()| self).write(reader, database, include, out),
+            None => out.text.extend_from_slice(b"null"),
+        }
+        Ok(())
     }
 
     fn write_form(
@@ -305,8 +358,7 @@ pub fn find(
     id: &str,
     wanted: &Wanted,
 ) -> DocumentResult<Visible<Found>> {
-    let seen = visible(reader, database, view, id, ())?.ok_or_else(Error::missing)?;
-    let row = document(reader, database, id)?.ok_or_else(Error::missing)?;
+    let (row, seen) = seen_document(reader, database, view, id)?.ok_or_else(Error::missing)?;
     let node = match wanted {
         Wanted::Winner => match row.tree.winner() {
             Some(winner) if winner.deleted => return Err(Error::not_found("deleted").into()),
@@ -330,15 +382,6 @@ pub enum OpenRevision {
     Missing(Revision),
 }
 
-/// What one entry of a bulk read asks for.
-#[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
-    /// Which document.
-    pub id: &'a str,
-    /// Which revisions; `None`: all leaves.
-    pub revisions: Option<&'a [Revision]>,
-}
-
 /// `open_revs`: all leaves, or these revisions (with `latest`, the leaves below them), lowest generation first, missing
 /// ones last (§2.6).
 ///
@@ -352,105 +395,52 @@ pub fn open_revisions(
     asked: Option<&[Revision]>,
     latest: bool,
 ) -> DocumentResult<Vec<OpenRevision>> {
-    let mut opened = open_many(reader, database, view, &[Asked { id, revisions: asked }], latest)?;
-    Ok(opened.pop().unwrap_or_else(|| Err(Error::missing()))?)
-}
-
-/// As [`open_revisions`], for many documents: two look-ups in the store for all of them. One outcome per entry.
-///
-/// # Errors
-/// When the store fails.
-pub fn open_many(
-    reader: &impl Read,
-    database: DatabaseId,
-    view: &View,
-    asked: &[Asked<'_>],
-    latest: bool,
-) -> StorageResult<Vec<Result<Vec<OpenRevision>, Error>>> {
-    let keys: Vec<Vec<u8>> = asked.iter().map(|asked| DocumentKey::bytes(database, asked.id)).collect();
-    let rows = reader.get_many(DOCUMENTS.family(), &keys)?;
-    let mut found = Vec::with_capacity(asked.len());
-    let mut body_keys = Vec::with_capacity(asked.len());
-    for (asked, bytes) in asked.iter().zip(rows) {
-        let row = bytes.as_deref().map(|bytes| DOCUMENTS.decode(bytes)).transpose()?;
-        let seen = view.show(|| bytes.as_deref().map_or(Ok(None), placement_in), ())?;
-        let chosen = Chosen::of(asked, row, seen, latest);
-        for node in &chosen.nodes {
-            body_keys.push(BODIES.key(&BodyKey::new(database, chosen.row.cluster, asked.id, &node.revision)));
+    let Some((row, seen)) = seen_document(reader, database, view, id)? else {
+        let asked = asked.ok_or_else(Error::missing)?;
+        return Ok(asked.iter().cloned().map(OpenRevision::Missing).collect());
+    };
+    let Some(asked) = asked else {
+        let mut nodes = row.tree.leaves();
+        nodes.sort_by(|a, b| a.revision.cmp(&b.revision));
+        return read_nodes(reader, database, id, &row, &nodes, &seen);
+    };
+    let mut nodes: Vec<&Node> = Vec::new();
+    let mut missing = Vec::new();
+    for revision in asked {
+        let found =
+            if latest { row.tree.leaves_below(revision) } else { row.tree.find(revision).into_iter().collect() };
+        let found: Vec<&Node> = found.into_iter().filter(|node| node.stored).collect();
+        if found.is_empty() {
+            missing.push(revision.clone());
         }
-        found.push(chosen);
+        for node in found {
+            if !nodes.iter().any(|known| known.revision == node.revision) {
+                nodes.push(node);
+            }
+        }
     }
-    let mut bodies = reader.get_many(BODIES.family(), &body_keys)?.into_iter();
-    let mut opened = Vec::with_capacity(asked.len());
-    for (asked, chosen) in asked.iter().zip(found) {
-        let bodies: Vec<Option<Vec<u8>>> = bodies.by_ref().take(chosen.nodes.len()).collect();
-        opened.push(chosen.open(asked, bodies)?);
-    }
+    nodes.sort_by(|a, b| a.revision.cmp(&b.revision));
+    let mut opened = read_nodes(reader, database, id, &row, &nodes, &seen)?;
+    opened.extend(missing.into_iter().map(OpenRevision::Missing));
     Ok(opened)
 }
 
-/// The revisions of one document that a read is to bring.
-struct Chosen {
-    row: DocumentRow,
-    /// The caller may see it. `None`: it is as if it were not stored.
-    seen: Option<Visible<()>>,
-    /// Stored revisions, lowest generation first.
-    nodes: Vec<Node>,
-    missing: Vec<Revision>,
-}
-
-impl Chosen {
-    fn of(asked: &Asked<'_>, row: Option<DocumentRow>, seen: Option<Visible<()>>, latest: bool) -> Self {
-        let stored = seen.is_some() && row.is_some();
-        let row = row.filter(|_| stored).unwrap_or_default();
-        let mut nodes: Vec<&Node> = Vec::new();
-        let mut missing = Vec::new();
-        match asked.revisions {
-            None => nodes = row.tree.leaves(),
-            Some(revisions) => {
-                for revision in revisions {
-                    let below = latest.then(|| row.tree.leaves_below(revision));
-                    let found = below.unwrap_or_else(|| row.tree.find(revision).into_iter().collect());
-                    let found: Vec<&Node> = found.into_iter().filter(|node| node.stored).collect();
-                    if found.is_empty() {
-                        missing.push(revision.clone());
-                    }
-                    for node in found {
-                        if !nodes.iter().any(|known| known.revision == node.revision) {
-                            nodes.push(node);
-                        }
-                    }
-                }
-            }
-        }
-        nodes.sort_by(|a, b| a.revision.cmp(&b.revision));
-        let nodes = nodes.into_iter().cloned().collect();
-        Self { row, seen: seen.filter(|_| stored), nodes, missing }
+fn read_nodes(
+    reader: &impl Read,
+    database: DatabaseId,
+    id: &str,
+    row: &DocumentRow,
+    nodes: &[&Node],
+    seen: &Visible<()>,
+) -> DocumentResult<Vec<OpenRevision>> {
+    let mut opened = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        opened.push(match Found::read(reader, database, id, row, node)? {
+            Some(found) => OpenRevision::Found(Box::new(seen.clone().map(|()| found))),
+            None => OpenRevision::Missing(node.revision.clone()),
+        });
     }
-
-    /// Puts the bodies to the revisions.
-    fn open(self, asked: &Asked<'_>, bodies: Vec<Option<Vec<u8>>>) -> StorageResult<Result<Vec<OpenRevision>, Error>> {
-        let missing = self.missing.into_iter().map(OpenRevision::Missing);
-        let Some(seen) = self.seen else {
-            return Ok(if asked.revisions.is_some() { Ok(missing.collect()) } else { Err(Error::missing()) });
-        };
-        let mut opened = Vec::with_capacity(self.nodes.len() + missing.len());
-        let last = self.nodes.len().saturating_sub(1);
-        let mut row = Some(self.row);
-        for (at, (node, body)) in self.nodes.into_iter().zip(bodies).enumerate() {
-            let Node { revision, deleted, .. } = node;
-            let Some(body) = body else {
-                opened.push(OpenRevision::Missing(revision));
-                continue;
-            };
-            let body = BODIES.decode(&body)?;
-            let row = if at == last { row.take() } else { row.clone() };
-            let found = Found { id: asked.id.to_owned(), row: row.unwrap_or_default(), revision, deleted, body };
-            opened.push(OpenRevision::Found(Box::new(seen.clone().map(|()| found))));
-        }
-        opened.extend(missing);
-        Ok(Ok(opened))
-    }
+    Ok(opened)
 }
 
 /// Appends `{"id":{"missing":[…],"possible_ancestors":[…]},…}` for what is not stored (§2.7).
@@ -487,6 +477,47 @@ pub fn missing_revisions(
     diff_object(reader, database, view, asked, |out, missing, _| write_revisions(out, missing))
 }
 
+/// What a caller is told about revisions of a document.
+pub struct Told<'a> {
+    /// Those that are not here, as far as this caller may know.
+    pub missing: Vec<&'a Revision>,
+    /// Leaves that could be ancestors of the missing ones.
+    pub ancestors: Vec<&'a Revision>,
+    /// Revisions of this document that the caller's device has in escrow.
+    pub held: Vec<String>,
+}
+
+/// Which of these revisions of a document are here, as far as the caller may know: stored, or in escrow from this device. Of
+/// a document that is not visible only those count that this device brought. `row` is the stored document.
+///
+/// # Errors
+/// When the store fails.
+pub fn told<'a>(
+    reader: &impl Read,
+    database: DatabaseId,
+    view: &View,
+    id: &str,
+    row: &'a DocumentRow,
+    revisions: &'a [Revision],
+) -> StorageResult<Told<'a>> {
+    let (mut missing, mut ancestors) = row.tree.diff(revisions);
+    let Some(restricted) = view.restricted() else { return Ok(Told { missing, ancestors, held: Vec::new() }) };
+    let held = held_for(reader, database, id, &restricted.device)?;
+    if visible(reader, database, view, id, ())?.is_none() {
+        (missing, ancestors) = (Vec::new(), Vec::new());
+        for revision in revisions {
+            let known = provenance_of(reader, database, row.cluster, id, revision)?;
+            if known.is_none_or(|row| row.device != restricted.device)
+                && !was_sent_again(reader, database, id, &restricted.device, revision)?
+            {
+                missing.push(revision);
+            }
+        }
+    }
+    missing.retain(|revision| !held.contains(&revision.to_string()));
+    Ok(Told { missing, ancestors, held })
+}
+
 /// An object with a member for each document that lacks a revision asked for; `value` writes what stands behind the id.
 fn diff_object(
     reader: &impl Read,
@@ -500,21 +531,7 @@ fn diff_object(
     let rows = reader.get_many(DOCUMENTS.family(), &keys)?;
     for ((id, revisions), bytes) in asked.iter().zip(rows) {
         let row = bytes.map(|bytes| DOCUMENTS.decode(&bytes)).transpose()?.unwrap_or_default();
-        let (mut missing, mut ancestors) = row.tree.diff(revisions);
-        if let Some(restricted) = view.restricted() {
-            let held = held_for(reader, database, id, &restricted.device)?;
-            if visible(reader, database, view, id, ())?.is_none() {
-                (missing, ancestors) = (revisions.iter().collect(), Vec::new());
-                let mut brought = Vec::new();
-                for revision in revisions {
-                    let known = provenance_of(reader, database, row.cluster, id, revision)?;
-                    brought.push(known.is_some_and(|row| row.device == restricted.device));
-                }
-                let mut brought = brought.into_iter();
-                missing.retain(|_| brought.next() != Some(true));
-            }
-            missing.retain(|revision| !held.contains(&revision.to_string()));
-        }
+        let Told { missing, ancestors, .. } = told(reader, database, view, id, &row, revisions)?;
         if !missing.is_empty() {
             if out.len() > 1 {
                 out.push(b',');

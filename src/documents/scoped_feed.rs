@@ -194,11 +194,12 @@ impl ScopedFeed {
     }
 
     /// Appends the token of a position (in the normal part), or of the present state of a backfill.
-    pub(super) fn write_token(&self, tokens: &TokenPrefix, position: Position, out: &mut Vec<u8>) {
+    /// `at_end`: the position is the end of the log.
+    pub(super) fn write_token(&self, tokens: &TokenPrefix, position: Position, at_end: bool, out: &mut Vec<u8>) {
         let (gaining, cursor) = match self.step {
             Step::Normal => {
                 let mark = ScopeMark { scope: self.restricted.scope_position, backfill: None };
-                return tokens.write_scoped(position, &mark, out);
+                return tokens.write_scoped(position, &mark, at_end, out);
             }
             Step::Lost(cursor) => (false, cursor),
             Step::Gained(cursor) => (true, cursor),
@@ -206,7 +207,7 @@ impl ScopedFeed {
         let aborted = self.bases.iter().skip(1).map(|base| base.position).collect();
         let backfill = Backfill { target: self.restricted.scope_position, gaining, cursor, aborted };
         let scope = self.bases.first().map_or(0, |base| base.position);
-        tokens.write_scoped(self.start, &ScopeMark { scope, backfill: Some(backfill) }, out);
+        tokens.write_scoped(self.start, &ScopeMark { scope, backfill: Some(backfill) }, false, out);
     }
 
     /// Whether the scope of the account is no longer that of this feed.
@@ -256,7 +257,7 @@ impl ScopedFeed {
     /// them later.
     fn may_repeat(&self) -> bool {
         let scope = &self.restricted.scope;
-        scope.places.len() > 1 || scope.primary || scope.unassigned
+        scope.reaches.len() > 1 || scope.reaches.iter().any(|reach| reach.primary) || scope.unassigned
     }
 
     /// Goes on to the next step. `false`: this was the last one.
@@ -275,7 +276,10 @@ impl ScopedFeed {
     /// Whether private records must be looked at again: they depend on the person and the places themselves, and on
     /// whether their author is in range.
     fn regards_private_differently(&self) -> bool {
-        let regard = |scope: &Scope| (scope.contact, scope.places.clone(), scope.depth, scope.primary);
+        let regard = |scope: &Scope| {
+            let reaches = scope.reaches.iter().map(|reach| (reach.place, reach.depth, reach.primary));
+            (scope.contact, reaches.collect::<Vec<_>>())
+        };
         let present = regard(&self.restricted.scope);
         self.bases.iter().any(|base| regard(&base.scope) != present)
     }

@@ -14,7 +14,7 @@ use super::databases::Database;
 use super::tables::{COUNTERS, DATABASES, DatabaseId, DatabaseKey};
 use crate::access::facts::USER_PREFIX;
 use crate::access::placement::{Anchor, of_user, short_hash};
-use crate::access::scope::{Member, Scope, ScopeSettings};
+use crate::access::scope::{Granted, Member, Scope, ScopeSettings};
 use crate::access::view::{Restricted, View};
 use crate::accounts::caller::Caller;
 use crate::accounts::tables::{ACCOUNTS, AccountRow};
@@ -78,7 +78,8 @@ fn put<T: Serialize>(batch: &mut Batch<'_>, prefix: &[u8], position: Position, v
 /// What an account row says about scopes.
 #[must_use]
 pub fn member_of(row: &AccountRow) -> Member {
-    Member { places: row.places.clone(), contact: row.contact.clone(), roles: row.roles.clone() }
+    let (places, contact, roles) = (row.places.clone(), row.contact.clone(), row.roles.clone());
+    Member { places, contact, roles, granted: Vec::new() }
 }
 
 /// The scope of an account at a position (`None`: now), and the position of the newest change it knows.
@@ -183,18 +184,54 @@ pub fn note_member(batch: &mut Batch<'_>, account: &str, before: &AccountRow, no
         Ok(ControlFlow::Continue(()))
     })?;
     for database in scoped {
-        let prefix = member_key(database, account);
-        if newest::<Member>(batch, &prefix, None)?.is_none() {
-            put(batch, &prefix, 0, &before);
-        }
-        let mut counters = batch.get(&COUNTERS, &DatabaseKey(database))?.unwrap_or_default();
-        counters.position += 1;
-        batch.put(&COUNTERS, &DatabaseKey(database), &counters);
-        put(batch, &prefix, counters.position, &now);
-        let user = of_user(&format!("{USER_PREFIX}{account}"));
-        batch.announce(topic(database, &user), counters.position);
-        batch.announce(whole(database), counters.position);
+        let known = newest::<Member>(batch, &member_key(database, account), None)?.map(|(_, known)| known);
+        let granted = known.as_ref().map(|known| known.granted.clone()).unwrap_or_default();
+        put_member(batch, database, account, known.is_none().then_some(&before), &Member { granted, ..now.clone() })?;
     }
+    Ok(())
+}
+
+/// Notes which places are granted to an account in a database, at a new position, if these are others than before.
+///
+/// # Errors
+/// When the store fails.
+pub fn note_grants(
+    batch: &mut Batch<'_>,
+    database: DatabaseId,
+    account: &str,
+    granted: Vec<Granted>,
+) -> StorageResult<()> {
+    let known = newest::<Member>(batch, &member_key(database, account), None)?.map(|(_, known)| known);
+    let is_first = known.is_none();
+    let before = match known {
+        Some(known) => known,
+        None => batch.get(&ACCOUNTS, &account.to_owned())?.map(|row| member_of(&row)).unwrap_or_default(),
+    };
+    if before.granted == granted {
+        return Ok(());
+    }
+    put_member(batch, database, account, is_first.then_some(&before), &Member { granted, ..before.clone() })
+}
+
+/// Writes what is known of an account from a new position on; `first`: what held before, if nothing was noted yet.
+fn put_member(
+    batch: &mut Batch<'_>,
+    database: DatabaseId,
+    account: &str,
+    first: Option<&Member>,
+    now: &Member,
+) -> StorageResult<()> {
+    let prefix = member_key(database, account);
+    if let Some(first) = first {
+        put(batch, &prefix, 0, first);
+    }
+    let mut counters = batch.get(&COUNTERS, &DatabaseKey(database))?.unwrap_or_default();
+    counters.position += 1;
+    batch.put(&COUNTERS, &DatabaseKey(database), &counters);
+    put(batch, &prefix, counters.position, now);
+    let user = of_user(&format!("{USER_PREFIX}{account}"));
+    batch.announce(topic(database, &user), counters.position);
+    batch.announce(whole(database), counters.position);
     Ok(())
 }
 
@@ -211,19 +248,6 @@ pub fn topic(database: DatabaseId, anchor: &Anchor) -> u64 {
     whole(database) | u64::from(short)
 }
 
-/// The device of a caller: its session, or for Basic one per account and epoch.
-///
-/// # Errors
-/// When the store fails.
-pub fn device_of(reader: &impl Read, caller: &Caller) -> StorageResult<[u8; 16]> {
-    if let Some(session) = &caller.session {
-        return Ok(short_hash("session", session));
-    }
-    let name = caller.name.as_deref().unwrap_or_default();
-    let epoch = reader.get(&ACCOUNTS, &name.to_owned())?.map_or(0, |row| row.epoch);
-    Ok(short_hash("basic", format!("{name}\0{epoch}").as_bytes()))
-}
-
 /// What a caller sees of a database.
 ///
 /// # Errors
@@ -235,6 +259,6 @@ pub fn view_of(reader: &impl Read, database: &Database, caller: &Caller) -> Stor
     }
     let account = caller.name.clone().unwrap_or_default();
     let (scope, scope_position) = scope_at(reader, database.id(), &account, None)?;
-    let device = device_of(reader, caller)?;
+    let device = caller.pass.as_ref().map(|pass| pass.device).unwrap_or_default();
     Ok(View::Restricted(Box::new(Restricted { account, device, scope, scope_position })))
 }

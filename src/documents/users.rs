@@ -1,7 +1,7 @@
 //! `_users`: ordinary documents with CouchDB's rules, and the account rows that logging in reads.
 //!
 //! A password is hashed before the writer; beside the stored document the rules are checked; and in the same batch the
-//! account row follows the document's winner. A changed credential raises the account's epoch, which ends its sessions.
+//! account row follows the document's winner. A changed credential ends the account's epoch: what was born in it may only push.
 
 use settle_protocol::Revision;
 
@@ -10,8 +10,11 @@ use super::tables::DocumentRow;
 use super::write::{Mode, Write, Writing};
 use crate::accounts::error::AccountError;
 use crate::accounts::password::{Credential, PasswordPolicy, SALT_BYTES};
+use crate::accounts::standing::{Cause, Drain};
 use crate::accounts::tables::{ACCOUNTS, AccountRow};
-use crate::accounts::user_document::{Author, UserDocument, may_delete, name_of_id};
+use crate::accounts::user_document::{Author, ID_PREFIX, UserDocument, may_delete, name_of_id};
+use crate::accounts::withdrawals::{Actor, end_epoch};
+use crate::audit::{self, Entry};
 use crate::storage::Read;
 
 /// The name of the database of accounts.
@@ -26,6 +29,10 @@ pub struct UserAuthor {
     pub server_admin: bool,
     /// Administers `_users`.
     pub database_admin: bool,
+    /// How long what this write withdraws may still push.
+    pub drain: Drain,
+    /// Seconds since 1970.
+    pub now: u64,
 }
 
 impl UserAuthor {
@@ -40,7 +47,18 @@ pub struct UserWrite {
     author: UserAuthor,
     /// `None` for design documents, which are no accounts.
     document: Option<UserDocument>,
-    keeps_epoch: bool,
+    epoch: Epoch,
+}
+
+/// What a write does to the epoch of its account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Epoch {
+    /// It ends when the credential changes.
+    Follows,
+    /// It goes on: a better hash of the same password.
+    Keeps,
+    /// It ends: another person has the account now.
+    Ends,
 }
 
 impl From<AccountError> for DocumentError {
@@ -76,7 +94,7 @@ pub fn prepare(
         }
         document = Some(parsed);
     }
-    write.user = Some(Box::new(UserWrite { author, document, keeps_epoch: false }));
+    write.user = Some(Box::new(UserWrite { author, document, epoch: Epoch::Follows }));
     Ok(())
 }
 
@@ -118,29 +136,73 @@ impl UserWrite {
         };
         let facts = body.and_then(|body| UserDocument::parse(&format!("{{{}}}", body.text)).ok()?.facts());
         let account = writing.batch.get(&ACCOUNTS, &name.to_owned())?.unwrap_or_default();
-        let mut row = AccountRow { epoch: account.epoch, ..AccountRow::default() };
+        let mut row = AccountRow { epoch: account.epoch, former: account.former.clone(), ..AccountRow::default() };
         if let Some(facts) = facts {
+            row.exists = true;
             row.credential = facts.credential.map(|credential| credential.to_text());
             row.roles = facts.roles;
             row.needs_second_factor = facts.needs_second_factor;
             row.places = facts.places;
             row.contact = facts.contact;
+            row.closed = account.closed;
         }
-        row.epoch += u64::from(row.credential != account.credential && !self.keeps_epoch);
+        let other = row.credential != account.credential || row.exists != account.exists || self.epoch == Epoch::Ends;
+        if other && self.epoch != Epoch::Keeps {
+            if account.exists && account.is_open() {
+                let cause = if row.exists { Cause::PasswordChanged } else { Cause::AccountDeleted };
+                end_epoch(writing.batch, name, &account, &mut row, cause, self.author.drain, &self.actor())?;
+            } else {
+                row.epoch += 1;
+            }
+        }
+        self.audit(writing, name, &account, &row)?;
         super::scopes::note_member(writing.batch, name, &account, &row)?;
+        super::custody::note_account(writing.batch, name, &account, &row, &self.actor())?;
         writing.batch.put(&ACCOUNTS, &name.to_owned(), &row);
         Ok(())
     }
 }
 
+impl UserWrite {
+    fn actor(&self) -> Actor {
+        Actor { name: self.author.name.clone().unwrap_or_default(), now: self.author.now, reason: None }
+    }
+
+    /// What changed about an account, beside its password.
+    fn audit(
+        &self,
+        writing: &mut Writing<'_, '_>,
+        name: &str,
+        before: &AccountRow,
+        now: &AccountRow,
+    ) -> DocumentResult<()> {
+        let same = before.roles == now.roles && before.places == now.places && before.contact == now.contact;
+        let credential = before.credential.is_some() == now.credential.is_some();
+        if same && credential && before.exists == now.exists {
+            return Ok(());
+        }
+        let action = match (before.exists, now.exists) {
+            (false, _) => "account.create",
+            (true, false) => "account.delete",
+            (true, true) => "account.change",
+        };
+        let by = self.author.name.as_deref().unwrap_or_default();
+        let entry = Entry::new(self.author.now, by, action).account(name).detail("roles", now.roles.clone());
+        let entry = entry.detail("places", now.places.clone()).detail("contact", now.contact.clone());
+        Ok(audit::append(writing.batch, &entry)?)
+    }
+}
+
 /// The version that a write replaces: the leaf an edit extends, or the nearest ancestor of a replicated one that is there.
-/// A history that meets no known revision is judged beside the winner: it could win over it.
+/// A history that meets no known revision is judged beside the winner: it could win over it. What is made anew where
+/// something was deleted replaces nothing.
 fn stored_before(writing: &Writing<'_, '_>, write: &Write, row: &DocumentRow) -> DocumentResult<Option<UserDocument>> {
     let revision: Option<Revision> = match &write.mode {
         Mode::Interactive { base, .. } => base.clone(),
         Mode::Replicated { path } => path.iter().find(|revision| row.tree.find(revision).is_some()).cloned(),
     };
-    let winner = || row.tree.winner().map(|winner| winner.revision.clone());
+    let anew = matches!(write.mode, Mode::Interactive { base: None, .. }) && row.tree.is_deleted();
+    let winner = || row.tree.winner().filter(|_| !anew).map(|winner| winner.revision.clone());
     let Some(revision) = revision.or_else(winner) else { return Ok(None) };
     let body = writing.body(&write.id, row, &revision)?;
     Ok(body.and_then(|body| UserDocument::parse(&format!("{{{}}}", body.text)).ok()))
@@ -151,22 +213,106 @@ fn stored_before(writing: &Writing<'_, '_>, write: &Write, row: &DocumentRow) ->
 /// # Errors
 /// When the document changed meanwhile, or the store fails.
 pub fn upgrade(writing: &mut Writing<'_, '_>, name: &str, credential: &Credential) -> DocumentResult<()> {
-    let id = format!("{}{name}", crate::accounts::user_document::ID_PREFIX);
-    let Some(row) = writing.document(&id)? else { return Ok(()) };
-    let Some(winner) = row.tree.winner().filter(|winner| !winner.deleted).cloned() else { return Ok(()) };
-    let Some(body) = writing.body(&id, &row, &winner.revision)? else { return Ok(()) };
+    let author = UserAuthor { name: None, server_admin: true, database_admin: true, drain: Drain::NONE, now: 0 };
+    edit(writing, name, author, Epoch::Keeps, |document| document.set_credential(credential)).map(drop)
+}
+
+/// Gives an account another password: a new revision of its document, and a new epoch.
+///
+/// # Errors
+/// When the document changed meanwhile, or the store fails. `false`: there is no such account.
+pub fn set_password(
+    writing: &mut Writing<'_, '_>,
+    name: &str,
+    credential: &Credential,
+    author: UserAuthor,
+) -> DocumentResult<bool> {
+    edit(writing, name, author, Epoch::Follows, |document| document.set_credential(credential))
+}
+
+/// Takes the password out of an account's document, without another epoch: the account has none already. `false`: there is no
+/// such document.
+///
+/// # Errors
+/// When the store fails.
+pub(super) fn withdraw_password(writing: &mut Writing<'_, '_>, name: &str) -> DocumentResult<bool> {
+    let author = UserAuthor { name: None, server_admin: true, database_admin: true, drain: Drain::NONE, now: 0 };
+    edit(writing, name, author, Epoch::Keeps, UserDocument::remove_credential)
+}
+
+/// Changes the document of an account. `false`: there is none.
+///
+/// # Errors
+/// What the rules of `_users` say, or a failure of the store.
+pub(super) fn edit(
+    writing: &mut Writing<'_, '_>,
+    name: &str,
+    author: UserAuthor,
+    epoch: Epoch,
+    change: impl FnOnce(&mut UserDocument),
+) -> DocumentResult<bool> {
+    let id = format!("{ID_PREFIX}{name}");
+    let Some(row) = writing.document(&id)? else { return Ok(false) };
+    let Some(winner) = row.tree.winner().filter(|winner| !winner.deleted).cloned() else { return Ok(false) };
+    let Some(body) = writing.body(&id, &row, &winner.revision)? else { return Ok(false) };
     let mut document = UserDocument::parse(&format!("{{{}}}", body.text))?;
-    document.set_credential(credential);
-    let author = UserAuthor { name: None, server_admin: true, database_admin: true };
-    let user = UserWrite { author, document: Some(document.clone()), keeps_epoch: true };
+    change(&mut document);
+    put(writing, name, author, epoch, Some(winner.revision), &document)?;
+    Ok(true)
+}
+
+/// Makes the document of an account that has none, or had one that was deleted.
+///
+/// # Errors
+/// `409 conflict` when there is one, what the rules of `_users` say, or a failure of the store.
+pub(super) fn make(
+    writing: &mut Writing<'_, '_>,
+    name: &str,
+    author: UserAuthor,
+    document: &UserDocument,
+) -> DocumentResult<()> {
+    put(writing, name, author, Epoch::Follows, None, document)
+}
+
+fn put(
+    writing: &mut Writing<'_, '_>,
+    name: &str,
+    author: UserAuthor,
+    epoch: Epoch,
+    base: Option<Revision>,
+    document: &UserDocument,
+) -> DocumentResult<()> {
+    let user = UserWrite { author, document: Some(document.clone()), epoch };
     writing.write(Write {
-        id,
-        mode: Mode::edit(Some(winner.revision)),
+        id: format!("{ID_PREFIX}{name}"),
+        mode: Mode::edit(base),
         deleted: false,
-        body: members_of(&document),
+        body: members_of(document),
         attachments: Vec::new(),
         user: Some(Box::new(user)),
         facts: None,
     })?;
     Ok(())
+}
+
+/// Deletes the document of an account. What its devices hold may still come, for as long as the author's drain says.
+///
+/// # Errors
+/// When the store fails. `false`: there is none.
+pub(super) fn delete(writing: &mut Writing<'_, '_>, name: &str, author: UserAuthor) -> DocumentResult<bool> {
+    let id = format!("{ID_PREFIX}{name}");
+    let Some(row) = writing.document(&id)? else { return Ok(false) };
+    let Some(winner) = row.tree.winner().filter(|winner| !winner.deleted).cloned() else { return Ok(false) };
+    let document = UserDocument::parse("{}")?;
+    let user = UserWrite { author, document: Some(document), epoch: Epoch::Follows };
+    writing.write(Write {
+        id,
+        mode: Mode::edit(Some(winner.revision)),
+        deleted: true,
+        body: String::new(),
+        attachments: Vec::new(),
+        user: Some(Box::new(user)),
+        facts: None,
+    })?;
+    Ok(true)
 }

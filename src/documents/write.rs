@@ -27,6 +27,8 @@ use super::users::UserWrite;
 use crate::access::facts::{Facts, SETTINGS};
 use crate::access::placement::Anchor;
 use crate::access::scope::ScopeSettings;
+use crate::accounts::standing::{Right, Standing};
+use crate::accounts::withdrawals::note_push;
 use crate::storage::{Batch, Read, StorageResult, Value};
 
 /// How a revision comes about.
@@ -150,6 +152,10 @@ pub struct Writing<'b, 'a> {
     pub(super) known: Known,
     /// Something is in escrow, or may be by now; unknown until it is asked for.
     escrowed: Option<bool>,
+    /// What the author's credentials are worth.
+    pub(super) standing: Standing,
+    /// An account, and whether it gave a place away once; unknown until it is asked for.
+    pub(super) gave_away: Option<(String, bool)>,
     revs_limit: usize,
     before: Counters,
     /// The depth of the deepest line, once it was looked up.
@@ -165,12 +171,20 @@ impl<'b, 'a> Writing<'b, 'a> {
         Self::begin_as(batch, database, Author::default())
     }
 
-    /// Begins work of an author; the database must still be there.
+    /// Begins work of an author; the database must still be there, and the author's credentials still be worth it.
     ///
     /// # Errors
-    /// `404` when it was deleted, or a failure of the store.
+    /// `404` when it was deleted, `401` or `403` when the right was withdrawn meanwhile, or a failure of the store.
     pub fn begin_as(batch: &'b mut Batch<'a>, database: &Database, author: Author) -> DocumentResult<Self> {
         let row = still_there(batch, database)?;
+        let mut standing = Standing::Active;
+        if let Some(pass) = &author.pass {
+            let judged = pass.judge(batch, author.now)?;
+            judged.allow(if author.edits { Right::Everything } else { Right::Push })?;
+            let database = (!author.edits).then_some(database.name.as_str());
+            note_push(batch, pass, &judged, database, author.now)?;
+            standing = judged.standing;
+        }
         let counters = batch.get(&COUNTERS, &DatabaseKey(row.id))?.unwrap_or_default();
         Ok(Self {
             batch,
@@ -183,6 +197,8 @@ impl<'b, 'a> Writing<'b, 'a> {
             reached: BTreeSet::new(),
             known: Known::default(),
             escrowed: None,
+            standing,
+            gave_away: None,
             revs_limit: row.revs_limit as usize,
             before: counters,
             deepest: None,
@@ -272,7 +288,10 @@ impl<'b, 'a> Writing<'b, 'a> {
             Mode::Interactive { base, claimed } => self.edit(&write, &mut row, base.as_ref(), claimed)?,
             Mode::Replicated { path } => match self.replicate(&write, &mut row, path)? {
                 Some(body) => (path[0].clone(), body),
-                None => return Ok(path[0].clone()),
+                None => {
+                    self.note_sent_again(&write.id, &path[0]);
+                    return Ok(path[0].clone());
+                }
             },
         };
         self.store(&write, before, row, &revision, body)?;
@@ -390,7 +409,7 @@ impl<'b, 'a> Writing<'b, 'a> {
             row.cluster = self.cluster_of(write)?;
         }
         self.counters.body_bytes += body.text.len() as u64;
-        body.provenance = self.scoped.then(|| self.provenance());
+        body.provenance = if self.scoped { Some(self.provenance(write)?) } else { None };
         let key = BodyKey::new(self.id, row.cluster, &write.id, revision);
         let mut bytes = Vec::with_capacity(body.text.len() + 160);
         body.encode(&mut bytes);
@@ -409,15 +428,24 @@ impl<'b, 'a> Writing<'b, 'a> {
         Ok(())
     }
 
+    /// A restricted device sent a revision that is stored already.
+    pub(super) fn note_sent_again(&mut self, id: &str, revision: &Revision) {
+        if let Some(device) = self.device().filter(|_| self.scoped) {
+            escrow::note_sent_again(self.batch, self.id, id, &device, revision);
+        }
+    }
+
     /// Of what is written next.
-    fn provenance(&self) -> ProvenanceRow {
-        ProvenanceRow {
+    fn provenance(&mut self, write: &Write) -> StorageResult<ProvenanceRow> {
+        let arrival = self.arrival(write)?;
+        Ok(ProvenanceRow {
             account: self.author.account.clone(),
             device: self.author.device,
             position: self.counters.position + 1,
             time: self.author.now,
             trusted: self.author.limits.is_none(),
-        }
+            arrival,
+        })
     }
 
     /// Whether a look into escrow can find anything.

@@ -25,6 +25,33 @@ pub enum Endpoint {
     SessionInfo,
     LogIn,
     LogOut,
+    OwnDevice,
+    TellOfDevice,
+    ReportWipe,
+    ListDevices,
+    ReadDevice,
+    DeviceExposure,
+    RetireDevice,
+    CutDevice,
+    WipeDevice,
+    HandoverKey,
+    ChangePassword,
+    DisableAccount,
+    EnableAccount,
+    RetireAccount,
+    CutAccount,
+    ListGrants,
+    MakeGrant,
+    RevokeGrant,
+    ListAccounts,
+    CreateAccount,
+    ReadAccount,
+    ChangeAccount,
+    PutAccount,
+    DeleteAccount,
+    MakeLink,
+    ShowLink,
+    UseLink,
     AllDatabases,
     DatabasesInfo,
     ActiveTasks,
@@ -37,6 +64,10 @@ pub enum Endpoint {
     ReloadConfig,
     ClusterSetup,
     Backup,
+    ConfirmRestore,
+    LostReceipts,
+    ReadAudit,
+    VerifyAudit,
     ServerNotYet,
     DatabaseInfo,
     CreateDatabase,
@@ -63,11 +94,18 @@ pub enum Endpoint {
     ViewCleanup,
     Purge,
     PurgedInfos,
+    Manifest,
+    ReadManifest,
     Reconcile,
     ListEscrow,
     ReadEscrow,
     DecideEscrow,
     MovePlace,
+    ReplaceHolder,
+    RenameHolder,
+    HandOver,
+    UndoReplace,
+    ReadCustody,
     ReadPurgedInfosLimit,
     WritePurgedInfosLimit,
     TemporaryView,
@@ -115,6 +153,33 @@ routes! {
     SessionInfo           "GET"          [Lit("_session")]                               Anyone;
     LogIn                 "POST"         [Lit("_session")]                               Anyone;
     LogOut                "DELETE"       [Lit("_session")]                               Anyone;
+    OwnDevice             "GET"          [Lit("_device")]                                Device;
+    TellOfDevice          "POST"         [Lit("_device")]                                Device;
+    ReportWipe            "POST"         [Lit("_device"), Lit("wipe_reported")]          Device;
+    ListDevices           "GET"          [Lit("_devices")]                               Accounts;
+    ReadDevice            "GET"          [Lit("_devices"), Name]                         Accounts;
+    DeviceExposure        "GET"          [Lit("_devices"), Name, Lit("exposure")]        Accounts;
+    RetireDevice          "POST"         [Lit("_devices"), Name, Lit("retire")]          Accounts;
+    CutDevice             "POST"         [Lit("_devices"), Name, Lit("cut")]             Accounts;
+    WipeDevice            "POST"         [Lit("_devices"), Name, Lit("wipe")]            Accounts;
+    HandoverKey           "GET"          [Lit("_handover"), Lit("key")]                  Anyone;
+    ChangePassword        "POST"         [Lit("_accounts"), Name, Lit("password")]       Accounts;
+    DisableAccount        "POST"         [Lit("_accounts"), Name, Lit("disable")]        Accounts;
+    EnableAccount         "POST"         [Lit("_accounts"), Name, Lit("enable")]         Accounts;
+    RetireAccount         "POST"         [Lit("_accounts"), Name, Lit("retire")]         Accounts;
+    ListGrants            "GET"          [Lit("_grants")]                                Account;
+    MakeGrant             "POST"         [Lit("_grants")]                                Account;
+    RevokeGrant           "POST"         [Lit("_grants"), Name, Lit("revoke")]           Account;
+    CutAccount            "POST"         [Lit("_accounts"), Name, Lit("cut")]            Accounts;
+    ListAccounts          "GET"          [Lit("_accounts")]                              Accounts;
+    CreateAccount         "POST"         [Lit("_accounts")]                              Accounts;
+    ReadAccount           "GET"          [Lit("_accounts"), Name]                        Accounts;
+    PutAccount            "PUT"          [Lit("_accounts"), Name]                        Accounts;
+    ChangeAccount         "PATCH"        [Lit("_accounts"), Name]                        Accounts;
+    DeleteAccount         "DELETE"       [Lit("_accounts"), Name]                        Accounts;
+    MakeLink              "POST"         [Lit("_accounts"), Name, Lit("link")]           Accounts;
+    ShowLink              "GET"          [Lit("_links"), Name]                           Anyone;
+    UseLink               "POST"         [Lit("_links"), Name]                           Anyone;
     AllDatabases          "GET"          [Lit("_all_dbs")]                               Anyone;
     DatabasesInfo         "GET,POST"     [Lit("_dbs_info")]                              Operate;
     ActiveTasks           "GET"          [Lit("_active_tasks")]                          Operate;
@@ -131,6 +196,10 @@ routes! {
     Metrics               "GET"          [Lit("_metrics")]                               Operate;
     ClusterSetup          "GET"          [Lit("_cluster_setup")]                         Operate;
     Backup                "POST"         [Lit("_backup")]                                Operate;
+    ConfirmRestore        "POST"         [Lit("_handover"), Lit("confirm_restore")]      Operate;
+    LostReceipts          "GET"          [Lit("_handover"), Lit("lost_receipts")]        Accounts;
+    ReadAudit             "GET"          [Lit("_audit")]                                 Audit;
+    VerifyAudit           "GET"          [Lit("_audit"), Lit("verify")]                  Audit;
     ServerNotYet          "GET,POST"     [Lit("_replicate")]                             Operate;
     ServerNotYet          "GET"          [Lit("_scheduler"), Rest]                       Operate;
     ServerNotYet          "GET"          [Lit("_db_updates")]                            Operate;
@@ -141,10 +210,12 @@ routes! {
     CreateDatabase        "PUT"          [Db]                                            Operate;
     DeleteDatabase        "DELETE"       [Db]                                            Operate;
     PostDocument          "POST"         [Db]                                            Edit;
-    Changes               "GET,POST"     [Db, Lit("_changes")]                           Pull;
+    Changes               "GET,POST"     [Db, Lit("_changes")]                           Feed;
     RevsDiff              "POST"         [Db, Lit("_revs_diff")]                         Push;
     MissingRevs           "POST"         [Db, Lit("_missing_revs")]                      Push;
     BulkDocs              "POST"         [Db, Lit("_bulk_docs")]                         Push;
+    Manifest              "POST"         [Db, Lit("_manifest")]                          Push;
+    ReadManifest          "GET"          [Db, Lit("_manifest"), Name]                    Push;
     BulkGet               "POST"         [Db, Lit("_bulk_get")]                          Pull;
     EnsureFullCommit      "POST"         [Db, Lit("_ensure_full_commit")]                Push;
     AllDocs               "GET,POST"     [Db, Lit("_all_docs")]                          Pull;
@@ -167,6 +238,11 @@ routes! {
     ReadEscrow            "GET"          [Db, Lit("_escrow"), Name]                      Pull;
     DecideEscrow          "POST"         [Db, Lit("_escrow"), Name, Name]                Edit;
     MovePlace             "POST"         [Db, Lit("_places"), Name, Lit("move")]         Edit;
+    ReplaceHolder         "POST"         [Db, Lit("_places"), Name, Lit("replace")]      Accounts;
+    RenameHolder          "POST"         [Db, Lit("_places"), Name, Lit("rename_holder")] Accounts;
+    HandOver              "POST"         [Db, Lit("_places"), Name, Lit("hand_over")]    Accounts;
+    UndoReplace           "POST"         [Db, Lit("_places"), Name, Lit("undo_replace")] Accounts;
+    ReadCustody           "GET"          [Db, Lit("_custody"), Name]                     Pull;
     ReadPurgedInfosLimit  "GET"          [Db, Lit("_purged_infos_limit")]                Pull;
     WritePurgedInfosLimit "PUT"          [Db, Lit("_purged_infos_limit")]                Operate;
     TemporaryView         "GET,POST"     [Db, Lit("_temp_view")]                         Pull;
@@ -177,8 +253,8 @@ routes! {
     QueryNotYet           "GET,POST"     [Db, Lit("_partition"), Rest]                   Pull;
     ReadLocal             "GET"          [Db, Lit("_local"), Name]                       Push;
     WriteLocal            "PUT,POST"     [Db, Lit("_local"), Name]                       Push;
-    DeleteLocal           "DELETE"       [Db, Lit("_local"), Name]                       Push;
-    LocalAttachment       "GET,PUT,DELETE" [Db, Lit("_local"), Name, Rest]               Push;
+    DeleteLocal           "DELETE"       [Db, Lit("_local"), Name]                       Edit;
+    LocalAttachment       "GET,PUT,DELETE" [Db, Lit("_local"), Name, Rest]               Edit;
     FunctionNotYet        "GET,POST"     [Db, Lit("_design"), Name, Lit("_view"), Rest]  Pull;
     FunctionNotYet        "GET"          [Db, Lit("_design"), Name, Lit("_info")]        Pull;
     FunctionNotYet        "GET,POST"     [Db, Lit("_design"), Name, Lit("_show"), Rest]  Pull;
@@ -220,7 +296,8 @@ impl Route {
             Some(Rest) => segments.len() >= self.shape.len(),
             _ => segments.len() == self.shape.len(),
         };
-        long_enough && self.shape.iter().zip(segments).all(|(part, segment)| part.fits(segment))
+        // From behind: below a database the last part tells routes apart.
+        long_enough && self.shape.iter().zip(segments).rev().all(|(part, segment)| part.fits(segment))
     }
 }
 
@@ -308,7 +385,7 @@ mod tests {
         for (method, path, endpoint, need) in [
             ("GET", "/", Endpoint::Welcome, Need::Anyone),
             ("POST", "/db/_bulk_docs", Endpoint::BulkDocs, Need::Push),
-            ("GET", "/db/_changes", Endpoint::Changes, Need::Pull),
+            ("GET", "/db/_changes", Endpoint::Changes, Need::Feed),
             ("GET", "/db/doc/a/b.jpg", Endpoint::ReadAttachment, Need::Pull),
             ("PUT", "/db/_design/x", Endpoint::WriteDesign, Need::Manage),
             ("GET", "/db/_design/x/_view/y", Endpoint::FunctionNotYet, Need::Pull),

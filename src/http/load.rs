@@ -16,8 +16,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 pub use empty_server::{Answer, EmptyServer};
+pub use waiting::Waiting;
 
 mod empty_server;
+mod waiting;
 
 /// Read buffer of a connection that carries large answers, in bytes.
 pub const LARGE_BUFFER: usize = 64 * 1024;

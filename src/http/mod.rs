@@ -4,11 +4,13 @@
 //! compares the caller with the line's need, calls one handler, and maps an error in `error.rs`. Handlers parse, call
 //! downward once, and write the answer; they decide nothing.
 
+pub mod client;
 mod compression;
 mod cors;
 mod endpoint;
 mod error;
 mod handlers;
+mod in_flight;
 mod lenient_target;
 mod listener;
 pub mod load;

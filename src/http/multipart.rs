@@ -12,9 +12,10 @@ use settle_protocol::multipart::{Decoder, Event, boundary_of};
 use settle_protocol::{Error, ErrorKind};
 
 use super::error::HttpError;
-use super::request::{broken_body, too_large};
+use super::request::{broken_body, no_memory, too_large};
 use crate::documents::attachments::{ArrivedBytes, Upload};
 use crate::documents::write::{Mode, Source, Write, WriteAttachment};
+use crate::services::body_memory::MemoryShare;
 use crate::storage::Store;
 
 /// A body that sends nothing for this long is given up.
@@ -39,6 +40,7 @@ struct Parts {
     chunk: Bytes,
     read: u64,
     limit: u64,
+    memory: MemoryShare,
 }
 
 impl Parts {
@@ -78,10 +80,12 @@ pub(crate) async fn read_document(
     content_type: &str,
     limits: Limits,
     store: &Store,
+    memory: &MemoryShare,
 ) -> Result<(IncomingDocument, Vec<WriteAttachment>), HttpError> {
     let boundary = boundary_of(content_type).map_err(Error::from)?;
     let decoder = Decoder::new(&boundary);
-    let mut parts = Parts { body, decoder, chunk: Bytes::new(), read: 0, limit: limits.request_bytes };
+    let (limit, memory) = (limits.request_bytes, memory.clone());
+    let mut parts = Parts { body, decoder, chunk: Bytes::new(), read: 0, limit, memory };
     let text = read_first_part(&mut parts, limits).await?;
     let mut document = IncomingDocument::parse(&text)?;
     let mut attachments = Vec::with_capacity(document.attachments.len());
@@ -116,6 +120,7 @@ async fn read_first_part(parts: &mut Parts, limits: Limits) -> Result<Vec<u8>, H
                 if (text.len() + data.len()) as u64 > limits.document_bytes as u64 + limits.attachment_bytes * 2 {
                     return Err(too_large().into());
                 }
+                parts.memory.take(data.len() as u64).map_err(no_memory)?;
                 text.extend_from_slice(&data);
             }
             Event::PartEnd => return Ok(text),
@@ -139,7 +144,7 @@ async fn read_part(
     limits: Limits,
     store: &Store,
 ) -> Result<ArrivedBytes, HttpError> {
-    let mut sink = Sink::new(store, promised.gzip, limits.attachment_bytes, name);
+    let mut sink = Sink::new(store, &parts.memory, promised.gzip, limits.attachment_bytes, name);
     let mut digest = RunningMd5::default();
     let expected = promised.length;
     let mut arrived = 0;
@@ -177,12 +182,16 @@ pub(crate) struct Sink {
     inflater: Option<flate2::write::MultiGzDecoder<Vec<u8>>>,
     limit: u64,
     name: String,
+    memory: MemoryShare,
+    /// What the upload holds of it.
+    held: u64,
 }
 
 impl Sink {
-    pub(crate) fn new(store: &Store, gzip: bool, limit: u64, name: &str) -> Self {
+    pub(crate) fn new(store: &Store, memory: &MemoryShare, gzip: bool, limit: u64, name: &str) -> Self {
         let inflater = gzip.then(|| flate2::write::MultiGzDecoder::new(Vec::new()));
-        Self { upload: Upload::new(store), inflater, limit, name: name.to_owned() }
+        let (upload, memory) = (Upload::new(store), memory.clone());
+        Self { upload, inflater, limit, name: name.to_owned(), memory, held: 0 }
     }
 
     pub(crate) fn push(&mut self, data: &[u8]) -> Result<(), HttpError> {
@@ -196,14 +205,26 @@ impl Sink {
                 return Err(self.too_large());
             }
         }
-        Ok(())
+        self.hold()
     }
 
     fn store(&mut self, data: &[u8]) -> Result<(), HttpError> {
         if self.upload.length() + data.len() as u64 > self.limit {
             return Err(self.too_large());
         }
-        Ok(self.upload.push(data)?)
+        self.upload.push(data)?;
+        self.hold()
+    }
+
+    /// Takes the memory for what was pushed, or gives back what went to a file.
+    fn hold(&mut self) -> Result<(), HttpError> {
+        let now = self.upload.buffered();
+        match now.checked_sub(self.held) {
+            Some(more) => self.memory.take(more).map_err(no_memory)?,
+            None => self.memory.give_back(self.held - now),
+        }
+        self.held = now;
+        Ok(())
     }
 
     fn too_large(&self) -> HttpError {
@@ -215,7 +236,11 @@ impl Sink {
             let rest = inflater.finish().map_err(|_| Error::bad_request("The attachment is not properly gzipped."))?;
             self.store(&rest)?;
         }
-        Ok(self.upload.finish().await?)
+        let arrived = self.upload.finish().await?;
+        if arrived.bytes.is_none() {
+            self.memory.give_back(self.held);
+        }
+        Ok(arrived)
     }
 }
 

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
+use futures::StreamExt;
 use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue, SERVER, SET_COOKIE};
 use settle_protocol::{Error, ErrorKind};
@@ -11,6 +13,7 @@ use settle_protocol::{Error, ErrorKind};
 use super::endpoint::{Endpoint, Found, find, is_listing};
 use super::error::HttpError;
 use super::handlers;
+use super::in_flight::guarded;
 use super::request::Request;
 use super::response::{Answer, AnswerBody};
 use super::{compression, cors};
@@ -19,12 +22,16 @@ use crate::access::view::View;
 use crate::accounts::caller::{Caller, Proof};
 use crate::accounts::error::AccountError;
 use crate::accounts::login::Credentials;
+use crate::accounts::standing::{Drain, Right};
+use crate::accounts::withdrawals::Actor;
+use crate::audit::Entry;
 use crate::config::Settings;
 use crate::documents::databases::Database;
 use crate::documents::judging::{Author, Limits};
 use crate::documents::scopes::view_of;
 use crate::documents::users::USERS;
 use crate::services::Services;
+use crate::services::body_memory::MemoryShare;
 
 /// What the `Server` header says. Clients that look for a kind of server must not take this for a Sync Gateway.
 const SERVER_NAME: &str = concat!("Settle/", env!("CARGO_PKG_VERSION"), " (CouchDB API)");
@@ -38,12 +45,56 @@ pub(crate) struct Context {
     pub(crate) database: Option<Arc<Database>>,
     /// What the caller sees of the database.
     pub(crate) view: View,
+    /// What this request needs of the caller.
+    pub(crate) need: Need,
+    /// What the body holds in memory.
+    pub(crate) memory: MemoryShare,
 }
 
 impl Context {
+    /// Who acts on accounts and devices, and why (`reason` of the request's body).
+    pub(crate) fn actor(&self, reason: Option<String>) -> Actor {
+        Actor { name: self.caller.name.clone().unwrap_or_default(), now: self.services.clock.now(), reason }
+    }
+
+    /// Who acts: the account's or operator's name, empty on an open server.
+    pub(crate) fn by(&self) -> &str {
+        self.caller.name.as_deref().unwrap_or_default()
+    }
+
+    /// An entry of the audit log about what this request does.
+    pub(crate) fn entry(&self, action: &str) -> Entry {
+        Entry::new(self.services.clock.now(), self.by(), action)
+    }
+
+    /// How long what this request withdraws may still push: `?drain=none` or a number of seconds, else as configured.
+    pub(crate) fn drain(&self) -> Result<Drain, Error> {
+        let configured = Drain { window: self.settings.drain_seconds, cap: self.settings.drain_cap_seconds };
+        match self.request.query.get("drain") {
+            None => Ok(configured),
+            Some("none") => Ok(Drain::NONE),
+            Some(seconds) => match seconds.parse() {
+                Ok(window) => Ok(Drain { window, cap: configured.cap.max(window) }),
+                Err(_) => Err(Error::bad_request("`drain` must be none or a number of seconds.")),
+            },
+        }
+    }
+
+    /// For requests that are a push only in one form, such as `_bulk_docs` with `new_edits: false`.
+    pub(crate) fn require_everything(&mut self) -> Result<(), HttpError> {
+        self.need = Need::Edit;
+        self.caller.judged.allow(Right::Everything)?;
+        after_restore(&self.services, self.database.as_deref(), &self.caller, self.need)
+    }
+
     /// The database of the path. Handlers below a database always have one.
     pub(crate) fn database(&self) -> Result<Arc<Database>, HttpError> {
         self.database.clone().ok_or_else(|| Error::not_found("Database does not exist.").into())
+    }
+
+    /// Reads the body, at most `limit` bytes, within the memory that there is for all bodies.
+    pub(crate) async fn read_body(&mut self, limit: u64) -> Result<Bytes, Error> {
+        self.request.read_body(limit, &self.memory).await
     }
 
     /// `http://HOST` as the client wrote it.
@@ -63,6 +114,8 @@ impl Context {
             account: self.caller.name.clone().unwrap_or_default(),
             device: restricted.map(|restricted| restricted.device).unwrap_or_default(),
             now: self.services.clock.now(),
+            pass: self.caller.pass.clone(),
+            edits: self.need != Need::Push,
             limits: restricted.map(|_| Limits {
                 drain_seconds: self.settings.drain_seconds,
                 escrow_documents: self.settings.max_escrow_documents,
@@ -142,9 +195,11 @@ async fn dispatch(services: Arc<Services>, settings: Arc<Settings>, request: Req
         authorization: request.header("authorization"),
         cookie: request.header("cookie"),
         network: request.network,
+        reports_wipe: request.segments == ["_device", "wipe_reported"],
     };
-    let now = services.clock.now();
-    let logging_in = request.method == "POST" && request.segments == ["_session"];
+    let now = services.clock.now_kept(&services.store);
+    let by_link = request.segments.len() == 2 && request.segment(0) == "_links";
+    let logging_in = by_link || (request.method == "POST" && request.segments == ["_session"]);
     let caller = match services.logins.caller(&shown, &services.cookies(), now).await {
         Ok(caller) => caller,
         Err(_) if logging_in => Caller::anonymous(), // an old cookie or password must not keep anybody from logging in
@@ -179,6 +234,9 @@ async fn handle(
         Found::Endpoint(endpoint, need) => (endpoint, need),
         Found::WrongMethod(allowed) => return Err(HttpError::wrong_method(allowed)),
     };
+    // One document with `new_edits=false` is a push like `_bulk_docs`: a withdrawn right may bring it.
+    let pushes = endpoint == Endpoint::WriteDocument && request.query.get("new_edits") == Some("false");
+    let need = if pushes { Need::Push } else { need };
     let name = request.segment(0);
     if name.starts_with('_') && request.segments.len() == 1 && endpoint == Endpoint::DatabaseInfo {
         // `/_x` that nobody knows: only operators learn that it is not there.
@@ -194,12 +252,73 @@ async fn handle(
         return Err(AccountError::not_server_admin().into());
     }
     permit(need, &caller, database.as_ref().map(|database| &database.security))?;
+    after_restore(&services, database.as_deref(), &caller, need)?;
+    if let Some(database) = database.as_ref().filter(|database| database.row.scoped)
+        && matches!(need, Need::Pull | Need::Feed)
+        && caller.is_operator()
+    {
+        services.note_read(caller.name.as_deref().unwrap_or_default(), &database.name).await?;
+    }
     let view = match &database {
-        Some(database) => view_of(&services.store.snapshot(), database, &caller)?,
-        None => View::Everything,
+        Some(database) if database.row.scoped => view_of(&services.store.snapshot(), database, &caller)?,
+        _ => View::Everything,
     };
-    let mut context = Context { services, settings, caller, request, database, view };
-    handlers::call(endpoint, &mut context).await
+    let memory = services.body_memory.share(settings.max_body_memory_bytes);
+    let mut context = Context { services, settings, caller, request, database, view, need, memory };
+    let answer = handlers::call(endpoint, &mut context).await?;
+    let answer = guarded(answer, &context);
+    let answer = if need == Need::Feed { counted(answer, &context) } else { answer };
+    Ok(if withdraws(&context) { after_ledger(answer, &context).await? } else { answer })
+}
+
+/// While nobody knows what was withdrawn since these data were copied, a scoped database takes pushes and gives nothing out.
+/// Operators come from the configuration, not from the copy.
+fn after_restore(
+    services: &Services,
+    database: Option<&Database>,
+    caller: &Caller,
+    need: Need,
+) -> Result<(), HttpError> {
+    let pushes = matches!(need, Need::Push | Need::Device | Need::Anyone);
+    let concerned = !pushes && !caller.is_operator() && database.is_some_and(|database| database.row.scoped);
+    match services.ledger.unconfirmed().filter(|_| concerned) {
+        None => Ok(()),
+        Some(why) => {
+            let reason = format!(
+                "This server was restored, and its revocation ledger cannot be used ({why}): pushes go on, reads wait for an \
+                 operator to confirm (POST /_handover/confirm_restore)."
+            );
+            Err(Error::new(ErrorKind::Unavailable, reason).into())
+        }
+    }
+}
+
+/// Whether a request may have taken a right away.
+fn withdraws(context: &Context) -> bool {
+    let writes = !matches!(context.request.method.as_str(), "GET" | "HEAD");
+    let users = context.database.as_ref().is_some_and(|database| database.name == USERS);
+    writes && (users || matches!(context.need, Need::Account | Need::Accounts))
+}
+
+/// A withdrawal is answered when the ledger beside the data has it, too. If that takes too long, it holds all the same, and the
+/// answer says so.
+async fn after_ledger(answer: Answer, context: &Context) -> Result<Answer, HttpError> {
+    match context.services.ledger.settled().await? {
+        true => Ok(answer),
+        false => Ok(answer.header("x-settle-ledger", "behind")),
+    }
+}
+
+/// Counts a feed for as long as it is sent.
+fn counted(mut answer: Answer, context: &Context) -> Answer {
+    if let AnswerBody::Stream(stream) = &mut answer.body {
+        let stream = std::mem::replace(stream, Box::pin(futures::stream::empty()));
+        let open = context.services.feeds.open();
+        answer.body = AnswerBody::Stream(Box::pin(stream.inspect(move |_| {
+            let _ = &open;
+        })));
+    }
+    answer
 }
 
 /// Whether the first segment of an endpoint's path is a database.

@@ -10,6 +10,11 @@ use hyper::{HeaderMap, Method, Uri};
 use settle_protocol::query::Query;
 use settle_protocol::{Error, ErrorKind};
 
+use crate::services::body_memory::{MemoryShare, NoMemory};
+
+/// Bytes that are inflated before the memory for them is taken.
+const INFLATED_STEP: u64 = 64 << 10;
+
 /// One request. The body is taken by whoever reads it.
 pub(crate) struct Request {
     pub(crate) method: Method,
@@ -70,8 +75,8 @@ impl Request {
         Err(Error::new(ErrorKind::BadContentType, "Content-Type must be application/json"))
     }
 
-    /// Reads the whole body, inflated if it is gzip, at most `limit` bytes.
-    pub(crate) async fn read_body(&mut self, limit: u64) -> Result<Bytes, Error> {
+    /// Reads the whole body, inflated if it is gzip, at most `limit` bytes. `memory` holds it until the request is answered.
+    pub(crate) async fn read_body(&mut self, limit: u64, memory: &MemoryShare) -> Result<Bytes, Error> {
         let gzip = match self.header("content-encoding").map(str::to_owned) {
             None => false,
             Some(coding) if coding.eq_ignore_ascii_case("gzip") => true,
@@ -84,10 +89,12 @@ impl Request {
         if self.declared_length().is_some_and(|length| length > limit) {
             return Err(too_large());
         }
+        memory.fits(self.declared_length().unwrap_or_default()).map_err(no_memory)?;
         let Some(mut body) = self.take_body() else { return Ok(Bytes::new()) };
         let mut whole = BytesMut::new();
         let mut first: Option<Bytes> = None;
         while let Some(data) = super::multipart::next_bytes(&mut body).await? {
+            memory.take(data.len() as u64).map_err(no_memory)?;
             if whole.is_empty() && first.is_none() {
                 first = Some(data);
                 continue;
@@ -106,7 +113,12 @@ impl Request {
         if whole.len() as u64 > limit {
             return Err(too_large());
         }
-        if gzip { inflate(&whole, limit) } else { Ok(whole) }
+        if !gzip {
+            return Ok(whole);
+        }
+        let inflated = inflate(&whole, limit, memory)?;
+        memory.give_back(whole.len() as u64);
+        Ok(inflated)
     }
 
     /// `Content-Length`, if it was sent.
@@ -125,12 +137,33 @@ pub(crate) fn broken_body() -> Error {
     Error::bad_request("The request body ended before it was complete.")
 }
 
-fn inflate(bytes: &[u8], limit: u64) -> Result<Bytes, Error> {
+/// `503` when others hold the memory, `413` when there is not that much.
+pub(crate) fn no_memory(problem: NoMemory) -> Error {
+    match problem {
+        NoMemory::Ever => too_large(),
+        NoMemory::AtTheMoment => {
+            let reason = "The server has no memory for another request body at the moment; nothing was changed, try again \
+                          shortly.";
+            Error::new(ErrorKind::Unavailable, reason)
+        }
+    }
+}
+
+/// In steps, so that a bomb is noticed before it fills the memory.
+fn inflate(bytes: &[u8], limit: u64, memory: &MemoryShare) -> Result<Bytes, Error> {
     let mut inflated = Vec::new();
-    let decoder = flate2::read::MultiGzDecoder::new(bytes);
-    let read = decoder.take(limit + 1).read_to_end(&mut inflated);
-    read.map_err(|_| Error::bad_request("Request body is not properly gzipped."))?;
-    if inflated.len() as u64 > limit { Err(too_large()) } else { Ok(inflated.into()) }
+    let mut decoder = flate2::read::MultiGzDecoder::new(bytes);
+    loop {
+        let read = decoder.by_ref().take(INFLATED_STEP).read_to_end(&mut inflated);
+        let read = read.map_err(|_| Error::bad_request("Request body is not properly gzipped."))?;
+        if inflated.len() as u64 > limit {
+            return Err(too_large());
+        }
+        if read == 0 {
+            return Ok(inflated.into());
+        }
+        memory.take(read as u64).map_err(no_memory)?;
+    }
 }
 
 fn bad_escape() -> Error {
@@ -193,6 +226,7 @@ fn query_of(query: &str) -> Result<Query, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::services::body_memory::BodyMemory;
 
     #[test]
     fn paths() {
@@ -218,8 +252,20 @@ mod tests {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
         encoder.write_all(&vec![0; 100_000]).expect("memory");
         let bomb = encoder.finish().expect("memory");
-        assert_eq!(inflate(&bomb, 100_000).map(|bytes| bytes.len()), Ok(100_000));
-        assert_eq!(inflate(&bomb, 99_999).map_err(|e| e.status()), Err(413));
-        assert_eq!(inflate(b"no gzip", 10).map_err(|e| e.status()), Err(400));
+        let memory = BodyMemory::default();
+        let inflate = |bytes, limit, memory_limit| {
+            let share = memory.share(memory_limit);
+            let inflated = super::inflate(bytes, limit, &share).map_err(|error| error.status())?;
+            assert_eq!(memory.held_bytes(), inflated.len() as u64);
+            Ok(inflated.len())
+        };
+        assert_eq!(inflate(&bomb, 100_000, 100_000), Ok(100_000));
+        assert_eq!(inflate(&bomb, 99_999, 100_000), Err(413));
+        assert_eq!(inflate(&bomb, 100_000, 99_999), Err(413));
+        let others = memory.share(100_000);
+        assert_eq!(others.take(1), Ok(()));
+        assert_eq!(inflate(&bomb, 100_000, 100_000), Err(503));
+        assert_eq!(inflate(b"no gzip", 10, 100_000), Err(400));
+        assert_eq!(memory.held_bytes(), 1);
     }
 }

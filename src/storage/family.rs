@@ -42,6 +42,20 @@ pub enum Family {
     Devices,
     /// database, document, revision → who brought it, once the body is gone
     Provenance,
+    /// database, place, from → who held it
+    Custody,
+    /// database, device → what it says it holds, and what it was given in writing
+    Manifests,
+    /// account, device → one installation of a client
+    Enrolments,
+    /// fingerprint of a one-time login token → account
+    Links,
+    /// account, grant → a right for a while
+    Grants,
+    /// number → what was withdrawn, for the file beside the backups
+    Ledger,
+    /// number → who did what, chained by hash
+    Audit,
     /// fixed names → incarnation, clock mark, settings, work in progress
     Meta,
 }
@@ -62,7 +76,7 @@ pub enum Workload {
 }
 
 /// Every family in the order of [`Family`]: name on disk, workload.
-pub const FAMILIES: [(Family, &str, Workload); 19] = [
+pub const FAMILIES: [(Family, &str, Workload); 26] = [
     (Family::Databases, "databases", Workload::Small),
     (Family::Counters, "counters", Workload::Small),
     (Family::Documents, "documents", Workload::Point),
@@ -81,6 +95,13 @@ pub const FAMILIES: [(Family, &str, Workload); 19] = [
     (Family::Escrow, "escrow", Workload::Small),
     (Family::Devices, "devices", Workload::Small),
     (Family::Provenance, "provenance", Workload::Log),
+    (Family::Custody, "custody", Workload::Small),
+    (Family::Manifests, "manifests", Workload::Small),
+    (Family::Enrolments, "enrolments", Workload::Small),
+    (Family::Links, "links", Workload::Small),
+    (Family::Grants, "grants", Workload::Small),
+    (Family::Ledger, "ledger", Workload::Small),
+    (Family::Audit, "audit", Workload::Log),
     (Family::Meta, "meta", Workload::Small),
 ];
 
@@ -93,7 +114,7 @@ impl Family {
 }
 
 /// Families whose keys begin with a database id: emptied when the database is deleted.
-pub const OF_A_DATABASE: [Family; 13] = [
+pub const OF_A_DATABASE: [Family; 15] = [
     Family::Counters,
     Family::Documents,
     Family::Bodies,
@@ -107,6 +128,8 @@ pub const OF_A_DATABASE: [Family; 13] = [
     Family::Escrow,
     Family::Devices,
     Family::Provenance,
+    Family::Custody,
+    Family::Manifests,
 ];
 
 #[cfg(test)]

@@ -23,16 +23,17 @@ mod table;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
 
 use rocksdb::DB;
 use tokio::sync::mpsc;
 
 pub use announcements::Announcements;
+pub use backup::BACKUP_MARK;
 pub use batch::{Announcement, Batch};
-pub use codec::{Decoder, Encode};
+pub use codec::{Decoder, Encode, hex, unhex};
 pub use engine::Memory;
 pub use error::{StorageError, StorageResult};
 pub use family::{FAMILIES, Family, OF_A_DATABASE};
@@ -61,7 +62,7 @@ pub(crate) struct Inner {
     announcements: Announcements,
     healthy: AtomicBool,
     closing: AtomicBool,
-    incarnation: [u8; 16],
+    incarnation: RwLock<[u8; 16]>,
     server: [u8; 16],
 }
 
@@ -86,7 +87,7 @@ impl Store {
             announcements: Announcements::default(),
             healthy: AtomicBool::new(true),
             closing: AtomicBool::new(false),
-            incarnation,
+            incarnation: RwLock::new(incarnation),
             server,
         });
         let of_writer = Arc::clone(&inner);
@@ -124,7 +125,17 @@ impl Store {
     /// Identity of this history of the store; a restore begins a new one.
     #[must_use]
     pub fn incarnation(&self) -> [u8; 16] {
-        self.inner.incarnation
+        *self.inner.incarnation.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps the identity of a new history, in the batch that begins it.
+    pub fn put_incarnation(batch: &mut Batch<'_>, id: [u8; 16]) {
+        batch.put_bytes(Family::Meta, META_INCARNATION.to_vec(), id.to_vec());
+    }
+
+    /// The new history has begun. Only before anybody is served.
+    pub fn set_incarnation(&self, id: [u8; 16]) {
+        *self.inner.incarnation.write().unwrap_or_else(PoisonError::into_inner) = id;
     }
 
     /// Identity of the server, the same for ever: part of every PouchDB's replication id.

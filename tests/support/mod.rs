@@ -7,6 +7,7 @@
 #![allow(dead_code, reason = "a shared toolbox: not every helper is in use at every moment")]
 
 pub(crate) mod chance;
+pub(crate) mod clock;
 pub(crate) mod http;
 pub(crate) mod replay;
 pub(crate) mod server;

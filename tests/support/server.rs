@@ -199,6 +199,14 @@ impl TestServer {
         self.launch().unwrap_or_else(|message| panic!("{message}"));
     }
 
+    /// Starts the server again if it was killed or stopped.
+    #[track_caller]
+    pub(crate) fn restart_if_stopped(&mut self) {
+        if self.process.is_none() {
+            self.restart();
+        }
+    }
+
     fn command(&self) -> Result<Command, String> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_settle"));
         command.arg("serve").arg("--data").arg(self.data());

@@ -2,16 +2,16 @@
 //!
 //! Each connection holds `_changes?feed=longpoll`. They are opened a few at a time; when the server has answered all of
 //! them with a head, its memory is read. Then one more phone is woken by itself, some times, and at last one document is
-//! written that wakes all; each connection notes when its answer was complete. The delays include this client's own
-//! share, because it runs beside the server: see the raw limit.
+//! written that wakes all; it is noted when each answer was complete. The delays include this client's own share, because
+//! it runs beside the server: see the raw limit, and `http/load/waiting.rs` for how little it does.
 //! Never raises the limit of open files: with fewer allowed it opens fewer and says so.
 
 use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use anyhow::{Context, ensure};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::Stage;
@@ -19,7 +19,7 @@ use super::client::{self, Client, quantile, sorted_milliseconds};
 use super::raw_limits::{RawLimit, empty_server};
 use super::report::Figure;
 use super::samples;
-use crate::http::load::{Answer, Connection, Head, SMALL_BUFFER, Target};
+use crate::http::load::{Answer, Connection, Head, SMALL_BUFFER, Target, Waiting};
 
 /// Connections that are being opened at the same time.
 const OPENING: usize = 64;
@@ -45,12 +45,12 @@ pub async fn measure(stage: &Stage<'_>) -> anyhow::Result<Vec<Figure>> {
     tokio::time::sleep(REST).await;
     let before = stage.server.memory();
     let began = Instant::now();
-    let mut waiting = open_all(&stage.server.target, stage.database, count).await?;
+    let waiting = open_all(&stage.server.target, stage.database, count).await?;
     let opening = began.elapsed().as_secs_f64();
     tokio::time::sleep(REST).await;
     let after = stage.server.memory();
     let single = wake_one_by_one(&stage.server.target).await?;
-    let delays = wake(&stage.server.target, stage.database, &mut waiting).await?;
+    let delays = wake(&stage.server.target, stage.database, waiting).await?;
 
     let mut note = format!("{count} connections opened in {opening:.1} s");
     if count < wanted {
@@ -75,48 +75,37 @@ pub async fn measure(stage: &Stage<'_>) -> anyhow::Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// Each task ends with the moment of its answer and gives its connection back: to close thousands of connections while
-/// others still wait for their answer would be measured too.
-type Waiting = JoinSet<anyhow::Result<(Instant, Connection)>>;
-
 /// Opens `count` longpolls and returns when the server has begun to answer each of them.
 async fn open_all(target: &Target, database: &str, count: u64) -> anyhow::Result<Waiting> {
     let path: Arc<str> = format!("/{database}/_changes?feed=longpoll&since=now&heartbeat=60000").into();
-    let opening = Arc::new(Semaphore::new(OPENING));
-    let (opened, mut progress) = mpsc::unbounded_channel();
-    let mut waiting = JoinSet::new();
+    let places = Arc::new(Semaphore::new(OPENING));
+    let (mut opening, mut waiting) = (JoinSet::new(), Waiting::new()?);
     for _ in 0..count {
-        let permit = Arc::clone(&opening).acquire_owned().await?;
-        let (target, path, opened) = (target.clone(), Arc::clone(&path), opened.clone());
-        waiting.spawn(async move {
-            let opening = tokio::time::timeout(HEAD_LIMIT, open(&target, &path)).await;
-            drop(permit);
-            let (mut connection, head) = opening.context("a longpoll got no response head within 10 s")??;
-            // The receiver is gone only when another connection has failed, and then this one does not matter.
-            let _ = opened.send(());
-            let mut silent = true;
-            connection.body(&head, |data| silent &= data.trim_ascii().is_empty()).await?;
-            ensure!(!silent, "a longpoll ended without a word");
-            Ok((Instant::now(), connection))
+        let place = Arc::clone(&places).acquire_owned().await?;
+        let (target, path) = (target.clone(), Arc::clone(&path));
+        opening.spawn(async move {
+            let opened = tokio::time::timeout(HEAD_LIMIT, open(&target, &path)).await;
+            drop(place);
+            opened.context("a longpoll got no response head within 10 s")?
         });
-    }
-    drop(opened);
-    for number in 0..count {
-        tokio::select! {
-            biased;
-            Some(()) = progress.recv() => {}
-            Some(ended) = waiting.join_next() => {
-                ended.context("a task of the bench failed")??;
-                bail!("a longpoll ended before anything was written, {number} were open");
-            }
+        while let Some(opened) = opening.try_join_next() {
+            take(&mut waiting, opened)?;
         }
     }
-    // Those that ended while the last ones were opened.
-    if let Some(ended) = waiting.try_join_next() {
-        ended.context("a task of the bench failed")??;
-        bail!("a longpoll ended before anything was written, {count} were open");
+    while let Some(opened) = opening.join_next().await {
+        take(&mut waiting, opened)?;
     }
+    let ended = waiting.answered()?;
+    ensure!(ended == 0, "{ended} of {count} longpolls ended before anything was written");
     Ok(waiting)
+}
+
+fn take(
+    waiting: &mut Waiting,
+    opened: Result<anyhow::Result<(Connection, Head)>, tokio::task::JoinError>,
+) -> anyhow::Result<()> {
+    let (connection, head) = opened.context("a task of the bench failed")??;
+    Ok(waiting.add(connection, &head)?)
 }
 
 async fn open(target: &Target, path: &str) -> anyhow::Result<(Connection, Head)> {
@@ -128,30 +117,21 @@ async fn open(target: &Target, path: &str) -> anyhow::Result<(Connection, Head)>
 }
 
 /// Writes one document and returns the delays from sending it to each connection's complete answer, in milliseconds.
-async fn wake(target: &Target, database: &str, waiting: &mut Waiting) -> anyhow::Result<Vec<f64>> {
-    let (count, path, body) = (waiting.len(), format!("/{database}"), samples::body(0));
+async fn wake(target: &Target, database: &str, mut waiting: Waiting) -> anyhow::Result<Vec<f64>> {
+    let (count, path, body) = (waiting.count(), format!("/{database}"), samples::body(0));
     let mut client = Client::open(target).await?;
-    let (sent, moment) = oneshot::channel();
-    let writer = tokio::spawn(async move {
-        // The receiver lives until this task has ended.
-        let _ = sent.send(Instant::now());
-        client.bytes("POST", &path, body.as_bytes()).await.map(|_| ())
-    });
-    let answers = async {
-        let mut answers = Vec::new();
-        while let Some(ended) = waiting.join_next().await {
-            answers.push(ended.context("a task of the bench failed")??);
-        }
-        anyhow::Ok(answers)
-    };
-    let answers = tokio::time::timeout(WAKE_LIMIT, answers).await.context("not every longpoll was woken in 60 s")??;
-    writer.await.context("a task of the bench failed")??;
-    let written = moment.await.context("the write did not happen")?;
-    ensure!(answers.len() == count, "{} of {count} longpolls were answered", answers.len());
-    Ok(sorted_milliseconds(answers.iter().map(|(answer, _)| answer.saturating_duration_since(written)).collect()))
+    let following = tokio::task::spawn_blocking(move || waiting.follow(WAKE_LIMIT).map(|all| (all, waiting)));
+    let written = Instant::now();
+    client.bytes("POST", &path, body.as_bytes()).await?;
+    let (all, waiting) = following.await.context("a task of the bench failed")??;
+    ensure!(all, "not every longpoll was woken in {} s", WAKE_LIMIT.as_secs());
+    let answers: Vec<Instant> = waiting.moments().collect();
+    ensure!(answers.len() == count, "{} of {count} longpolls ended without a word", count - answers.len());
+    Ok(sorted_milliseconds(answers.into_iter().map(|answer| answer.saturating_duration_since(written)).collect()))
 }
 
-fn spread(delays: &[f64]) -> String {
+/// Median, p99 and slowest, in words.
+pub(super) fn spread(delays: &[f64]) -> String {
     let [median, slowest_hundredth, slowest] = [0.5, 0.99, 1.0].map(|part| quantile(delays, part));
     format!("median {median:.1} ms, p99 {slowest_hundredth:.1} ms, slowest {slowest:.1} ms")
 }
@@ -161,8 +141,8 @@ async fn wake_one_by_one(target: &Target) -> anyhow::Result<Vec<f64>> {
     client::create_database(target, SECOND_DATABASE).await?;
     let mut delays = Vec::new();
     for _ in 0..SINGLE_WAKES {
-        let mut waiting = open_all(target, SECOND_DATABASE, 1).await?;
-        delays.extend(wake(target, SECOND_DATABASE, &mut waiting).await?);
+        let waiting = open_all(target, SECOND_DATABASE, 1).await?;
+        delays.extend(wake(target, SECOND_DATABASE, waiting).await?);
     }
     client::delete_database(target, SECOND_DATABASE).await?;
     delays.sort_unstable_by(f64::total_cmp);
@@ -173,15 +153,15 @@ async fn wake_one_by_one(target: &Target) -> anyhow::Result<Vec<f64>> {
 /// opened, and their median delay is scaled to `count`.
 async fn wake_limit(database: &str, possible: u64, count: u64) -> anyhow::Result<RawLimit> {
     let server = empty_server(Answer::AfterWrite("{\"results\":[]}"))?;
-    let mut waiting = open_all(&server.target(), database, possible).await?;
+    let waiting = open_all(&server.target(), database, possible).await?;
     tokio::time::sleep(REST).await;
-    let delays = wake(&server.target(), database, &mut waiting).await?;
+    let delays = wake(&server.target(), database, waiting).await?;
     let value = quantile(&delays, 0.5) * count as f64 / possible as f64;
     Ok(RawLimit { value, what: format!("empty server, from {possible} connections") })
 }
 
 /// How many files this process, and so the server it starts, may have open.
-fn open_files() -> Option<u64> {
+pub(super) fn open_files() -> Option<u64> {
     let limits = fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_whitespace().next()?.parse().ok()
@@ -207,13 +187,13 @@ mod tests {
     #[tokio::test]
     async fn all_waiting_connections_are_woken_by_one_write() {
         let server = EmptyServer::start(Answer::AfterWrite("{\"results\":[]}"), 1).unwrap();
-        let mut waiting = open_all(&server.target(), "database", 50).await.unwrap();
-        let delays = wake(&server.target(), "database", &mut waiting).await.unwrap();
+        let waiting = open_all(&server.target(), "database", 50).await.unwrap();
+        let delays = wake(&server.target(), "database", waiting).await.unwrap();
         assert!(delays.len() == 50 && delays.iter().all(|delay| *delay > 0.0));
         let silent = EmptyServer::start(Answer::AfterWrite("\n"), 1).unwrap();
-        let mut waiting = open_all(&silent.target(), "database", 1).await.unwrap();
-        let error = wake(&silent.target(), "database", &mut waiting).await.unwrap_err().to_string();
-        assert_eq!(error, "a longpoll ended without a word");
+        let waiting = open_all(&silent.target(), "database", 1).await.unwrap();
+        let error = wake(&silent.target(), "database", waiting).await.unwrap_err().to_string();
+        assert_eq!(error, "1 of 1 longpolls ended without a word");
         assert!(wake_limit("database", 10, 100).await.unwrap().value > 0.0);
     }
 }

@@ -12,7 +12,8 @@ use tokio::task::JoinSet;
 
 use super::client::{Client, finish, log_in, quantile, sorted_milliseconds};
 use super::country::{self, AREA_DOCUMENTS, AREAS};
-use super::server::{Scratch, Server};
+use super::server::Server;
+use crate::commands::child_server::Scratch;
 use crate::http::load::Target;
 
 const DATABASE: &str = "settle_bench";

@@ -7,7 +7,7 @@ use settle_protocol::range::{RangeRequest, parse_range};
 use settle_protocol::{Error, ErrorKind, Revision};
 
 use super::document::{location, named_revision, new_boundary};
-use super::users::{guard_design, guard_read, prepare_writes};
+use super::users::{guard_design, guard_read, prepare_write};
 use super::{Handled, document_id, escaped};
 use crate::documents::attachments::{ArrivedBytes, chunk};
 use crate::documents::error::DocumentError;
@@ -137,7 +137,7 @@ fn ranged(context: &Context, attachment: &Attachment, from: u64, length: u64) ->
 
 /// All bytes of an attachment as if they had just arrived, for a copy.
 pub(super) async fn whole(context: &Context, attachment: &Attachment) -> Result<ArrivedBytes, HttpError> {
-    let mut sink = Sink::new(&context.services.store, false, u64::MAX, &attachment.name);
+    let mut sink = Sink::new(&context.services.store, &context.memory, false, u64::MAX, &attachment.name);
     for number in 0..chunk_count(attachment.length) {
         let bytes = chunk(&context.services.store.snapshot(), attachment.address, number as u32)?;
         sink.push(&bytes)?;
@@ -164,7 +164,7 @@ pub(super) async fn write(context: &mut Context) -> Handled {
         user: None,
         facts: None,
     };
-    let user = prepare_writes(context, vec![probe]).await?.pop().and_then(|write| write.user);
+    let user = prepare_write(context, probe).await?.user;
     let database = context.database()?;
     let (document, attached) = (id.clone(), name.clone());
     let author = context.author();
@@ -200,7 +200,7 @@ async fn arriving(context: &mut Context, name: &str) -> Result<WriteAttachment, 
     }
     let content_type = context.request.header("content-type").filter(|kind| !kind.is_empty());
     let content_type = content_type.unwrap_or(settle_protocol::attachment::DEFAULT_CONTENT_TYPE).to_owned();
-    let mut sink = Sink::new(&context.services.store, gzip, limit, name);
+    let mut sink = Sink::new(&context.services.store, &context.memory, gzip, limit, name);
     if let Some(mut body) = context.request.take_body() {
         while let Some(data) = next_bytes(&mut body).await? {
             sink.push(&data)?;

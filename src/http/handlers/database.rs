@@ -9,6 +9,7 @@ use settle_protocol::{Error, Revision};
 use super::{Handled, escaped};
 use crate::accounts::error::AccountError;
 use crate::accounts::security::Security;
+use crate::audit;
 use crate::documents::databases::Database;
 use crate::documents::error::DocumentError;
 use crate::documents::maintenance;
@@ -29,7 +30,11 @@ pub(super) fn info_of(context: &Context, database: &Database) -> Result<Value, H
     let mut counters = database.counters(&snapshot)?;
     let mut file = context.services.store.disk_bytes();
     let mut purge_seq = database.tokens.token(counters.purges);
-    if let Some(restricted) = context.view.restricted() {
+    if context.caller.judged.pushes_only() {
+        // A withdrawn right does not learn how the database grows.
+        counters = Counters { position: counters.position, ..Counters::default() };
+        (file, purge_seq) = (0, "0".to_owned());
+    } else if let Some(restricted) = context.view.restricted() {
         // Of what is out of scope, not even the number is told.
         let documents = visible_ids(&snapshot, restricted, database.id())?.len() as u64;
         counters = Counters { documents, position: counters.position, ..Counters::default() };
@@ -52,7 +57,7 @@ pub(super) fn info_of(context: &Context, database: &Database) -> Result<Value, H
         "compact_running": context.services.compactions().contains_key(&database.name),
         "cluster": {"q": 1, "n": 1, "w": 1, "r": 1},
     });
-    if context.view.restricted().is_some() {
+    if context.view.restricted().is_some() && !context.caller.judged.pushes_only() {
         let limit = context.settings.soft_scope_documents;
         info["scope"] =
             json!({"documents": counters.documents, "soft_limit": limit, "over": counters.documents > limit});
@@ -74,7 +79,7 @@ pub(super) async fn create(context: &mut Context) -> Handled {
         Some("true") => true,
         Some(_) => return Err(Error::bad_request("`scoped` must be true or false").into()),
     };
-    context.services.create_database(&name, scoped).await?;
+    context.services.create_database(&name, scoped, context.by()).await?;
     Ok(Answer::ok(201).location(&format!("{}/{}", context.base(), escaped(&name))))
 }
 
@@ -85,7 +90,8 @@ pub(super) async fn delete(context: &mut Context) -> Handled {
             "You tried to DELETE a database with a ?=rev parameter. Did you mean to DELETE a document instead?";
         return Err(Error::bad_request(reason).into());
     }
-    context.services.catalogue.delete(context.request.segment(0)).await?;
+    let name = context.request.segment(0);
+    context.services.catalogue.delete(name, context.entry("database.delete").database(name)).await?;
     context.services.erase_deleted();
     Ok(Answer::ok(200))
 }
@@ -108,10 +114,11 @@ pub(super) async fn write_security(context: &mut Context) -> Handled {
     if name == USERS && !context.settings.users_security_editable {
         return Err(AccountError::forbidden("You can't edit the security object of the user database.").into());
     }
-    let body = context.request.read_body(MAX_SETTING_BYTES).await?;
+    let body = context.read_body(MAX_SETTING_BYTES).await?;
     let text = std::str::from_utf8(&body).map_err(|_| Error::invalid_json())?;
     let security = Security::parse(text)?.text().to_owned();
-    context.services.catalogue.change(&name, move |row| row.security = security).await?;
+    let entry = context.entry("database.security").database(&name);
+    context.services.catalogue.change(&name, entry, move |row| row.security = security).await?;
     Ok(Answer::ok(200))
 }
 
@@ -125,11 +132,13 @@ pub(super) fn read_limit(context: &Context, purged: bool) -> Handled {
 /// `PUT /db/_revs_limit`, and of `_purged_infos_limit`.
 pub(super) async fn write_limit(context: &mut Context, purged: bool) -> Handled {
     let name = context.database()?.name.clone();
-    let body = context.request.read_body(MAX_SETTING_BYTES).await?;
+    let body = context.read_body(MAX_SETTING_BYTES).await?;
     let limit = std::str::from_utf8(&body).ok().and_then(|text| text.trim().parse::<u32>().ok());
     let limit = limit.filter(|limit| *limit > 0);
     let limit = limit.ok_or_else(|| Error::bad_request("The limit must be a positive whole number"))?;
-    let change = context.services.catalogue.change(&name, move |row| match purged {
+    let which = if purged { "purged_infos_limit" } else { "revs_limit" };
+    let entry = context.entry("database.limit").database(&name).detail(which, limit);
+    let change = context.services.catalogue.change(&name, entry, move |row| match purged {
         true => row.purged_infos_limit = limit,
         false => row.revs_limit = limit,
     });
@@ -147,7 +156,7 @@ pub(super) fn compact(context: &Context) -> Handled {
 /// `POST /db/_purge`.
 pub(super) async fn purge(context: &mut Context) -> Handled {
     context.request.require_json()?;
-    let body = context.request.read_body(context.settings.max_request_bytes.min(256 << 20)).await?;
+    let body = context.read_body(context.settings.max_request_bytes.min(256 << 20)).await?;
     let asked = parse_revisions_by_id(&body)?;
     if asked.len() > context.settings.max_purge_documents {
         return Err(Error::bad_request("Exceeded maximum number of documents.").into());
@@ -157,10 +166,12 @@ pub(super) async fn purge(context: &mut Context) -> Handled {
     }
     let database = context.database()?;
     let remembered = u64::from(database.row.purged_infos_limit);
+    let entry = context.entry("database.purge").database(&database.name);
     let purged = context.services.store.write(move |batch| -> Result<_, DocumentError> {
         let mut writing = Writing::begin(batch, &database)?;
         let purged = maintenance::purge(&mut writing, &asked, remembered)?;
         writing.end()?;
+        audit::append(batch, &entry.detail("documents", purged.len()))?;
         Ok(purged)
     });
     let purged = purged.await?;
@@ -189,7 +200,7 @@ pub(super) fn purged_infos(context: &Context) -> Handled {
 /// A JSON object as the body, or an empty one.
 pub(super) async fn object_or_empty(context: &mut Context) -> Result<Map<String, Value>, HttpError> {
     let limit = context.settings.max_request_bytes.min(256 << 20);
-    let body = context.request.read_body(limit).await?;
+    let body = context.read_body(limit).await?;
     if body.is_empty() {
         return Ok(Map::new());
     }

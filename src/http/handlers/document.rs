@@ -7,28 +7,35 @@ use settle_protocol::document_id::{IdKind, check_document_id};
 use settle_protocol::multipart::{Boundary, Encoder, PartHead};
 use settle_protocol::{Error, ErrorKind, Revision};
 
-use super::server::hex;
-use super::users::{guard_design, guard_read, prepare_writes, show};
-use super::{Handled, document_id, escaped, local, pull};
+use super::users::{guard_design, guard_read, prepare_write, show};
+use super::{Handled, document_id, escaped, local};
+use crate::access::view::Visible;
 use crate::documents::error::DocumentError;
 use crate::documents::output::Output;
 use crate::documents::provenance::provenance_of;
 use crate::documents::read::{Found, Include, OpenRevision, Wanted, find, open_revisions, visible};
+use crate::documents::tables::DatabaseId;
 use crate::documents::write::{Mode, Source, Write, WriteAttachment, Writing};
 use crate::http::error::HttpError;
 use crate::http::multipart::{Limits, read_document, write_of};
 use crate::http::pipeline::Context;
 use crate::http::response::{Answer, matches_tag, tag_of};
 use crate::storage::Snapshot;
+use crate::storage::hex;
 
 /// Whether an `Accept` header admits a type; no header admits all.
 pub(super) fn accepts(accept: Option<&str>, kind: &str, subtype: &str) -> bool {
     let Some(accept) = accept else { return true };
     accept.split(',').any(|range| {
         let mut pieces = range.split(';').map(str::trim);
-        let name = pieces.next().unwrap_or_default().to_ascii_lowercase();
+        let (of, name) = pieces.next().and_then(|name| name.split_once('/')).unwrap_or_default();
         let refused = pieces.any(|piece| matches!(piece, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"));
-        !refused && (name == "*/*" || name == format!("{kind}/*") || name == format!("{kind}/{subtype}"))
+        let fits = match (of, name) {
+            ("*", "*") => true,
+            (of, "*") => of.eq_ignore_ascii_case(kind),
+            (of, name) => of.eq_ignore_ascii_case(kind) && name.eq_ignore_ascii_case(subtype),
+        };
+        fits && !refused
     })
 }
 
@@ -94,7 +101,7 @@ pub(super) fn unknown(context: &Context) -> Handled {
 }
 
 /// `GET /db/ID`.
-pub(super) async fn read(context: &mut Context) -> Handled {
+pub(super) fn read(context: &Context) -> Handled {
     let (id, _) = document_id(context);
     check_document_id(&id, usize::MAX)?;
     guard_read(context, &id)?;
@@ -120,12 +127,13 @@ pub(super) async fn read(context: &mut Context) -> Handled {
     let mut found = find(&snapshot, database, &context.view, &id, &wanted)?;
     show(context, &mut found);
     let tag = tag_of(&found.revision);
-    let tagged = !include.shows_more_than_revision(&found);
+    let provenance = context.request.query.flag("provenance") && context.require_steward().is_ok();
+    let tagged = !provenance && !include.shows_more_than_revision(&found);
     if tagged && matches_tag(context.request.header("if-none-match"), &tag) {
         return Ok(Answer::not_modified(&tag));
     }
     let mut out = Output::with_capacity(found.body.text.len() + 128);
-    let answer = if accepts(context.request.header("accept"), "multipart", "related") {
+    let answer = if !provenance && accepts(context.request.header("accept"), "multipart", "related") {
         let sent = found.write_following(&snapshot, database, &include, &mut out);
         if sent.is_empty() {
             out.text.push(b'\n');
@@ -137,7 +145,7 @@ pub(super) async fn read(context: &mut Context) -> Handled {
         }
     } else {
         found.write(&snapshot, database, &include, &mut out);
-        if context.request.query.flag("provenance") && context.require_steward().is_ok() {
+        if provenance {
             write_provenance(&snapshot, database, &found, &mut out)?;
         }
         out.text.push(b'\n');
@@ -154,7 +162,9 @@ fn write_provenance(snapshot: &Snapshot<'_>, database: u32, found: &Found, out: 
         let Some(row) = brought else { continue };
         let (account, device) = (row.account, hex(&row.device));
         rows.push(serde_json::json!({"rev": node.revision.to_string(), "account": account, "device": device,
-                                     "position": row.position, "time": row.time}));
+                                     "position": row.position, "time": row.time, "epoch": row.arrival.epoch,
+                                     "standing": row.arrival.standing,
+                                     "received_after_handover": row.arrival.after_handover}));
     }
     out.text.pop(); // the closing brace
     let member = format!(",\"_provenance\":{}}}", serde_json::Value::Array(rows));
@@ -203,7 +213,7 @@ fn read_open(context: &Context, id: &str, open: &str, include: &Include) -> Hand
     out.text.extend_from_slice(encoder.opening().as_bytes());
     for revision in &opened {
         match revision {
-            OpenRevision::Found(found) => pull::part_of(context, &snapshot, found, include, &boundary, &mut out)?,
+            OpenRevision::Found(found) => part_of(&snapshot, database, found, include, &boundary, &mut out),
             OpenRevision::Missing(revision) => {
                 out.text.extend_from_slice(PartHead::Missing.text().as_bytes());
                 write_missing(&mut out, revision);
@@ -214,6 +224,28 @@ fn read_open(context: &Context, id: &str, open: &str, include: &Include) -> Hand
     out.text.extend_from_slice(encoder.closing().as_bytes());
     let answer = Answer::output(200, out, &store).content_type(&boundary.content_type("mixed"));
     Ok(answer.without(hyper::header::CACHE_CONTROL))
+}
+
+/// One document as a part of a multipart answer: plain JSON, or a nested message with its attachments.
+pub(super) fn part_of(
+    snapshot: &Snapshot<'_>,
+    database: DatabaseId,
+    found: &Visible<Found>,
+    include: &Include,
+    outer: &Boundary,
+    out: &mut Output,
+) {
+    let mut text = Output::default();
+    let sent = found.write_following(snapshot, database, include, &mut text);
+    if sent.is_empty() {
+        out.text.extend_from_slice(PartHead::Document.text().as_bytes());
+        out.append(text);
+    } else {
+        let inner = new_boundary();
+        out.text.extend_from_slice(PartHead::Related(&inner).text().as_bytes());
+        out.append(related(text, &sent, &inner));
+    }
+    out.text.extend_from_slice(Encoder::new(outer).part_tail().as_bytes());
 }
 
 fn write_missing(out: &mut Output, revision: &Revision) {
@@ -255,10 +287,11 @@ pub(super) async fn write(context: &mut Context) -> Handled {
             attachment_bytes: context.settings.max_attachment_bytes,
         };
         let body = context.request.take_body().ok_or_else(|| Error::bad_request("The body is missing."))?;
-        let (document, parts) = read_document(body, &content_type, limits, &context.services.store).await?;
+        let store = &context.services.store;
+        let (document, parts) = read_document(body, &content_type, limits, store, &context.memory).await?;
         (document, Some(parts))
     } else {
-        (IncomingDocument::parse(&context.request.read_body(context.settings.max_request_bytes).await?)?, None)
+        (IncomingDocument::parse(&context.read_body(context.settings.max_request_bytes).await?)?, None)
     };
     check_size(context, &document, "")?;
     store(context, id, document, parts).await
@@ -274,7 +307,7 @@ fn check_size(context: &Context, document: &IncomingDocument, reason: &str) -> R
 /// `POST /db`.
 pub(super) async fn post(context: &mut Context) -> Handled {
     context.request.require_json()?;
-    let body = context.request.read_body(context.settings.max_request_bytes).await?;
+    let body = context.read_body(context.settings.max_request_bytes).await?;
     let mut document = IncomingDocument::parse(&body)?;
     check_size(context, &document, document.id.as_deref().unwrap_or_default())?;
     let id = document.id.take().unwrap_or_else(|| uuid::Uuid::new_v4().simple().to_string());
@@ -336,12 +369,21 @@ pub(super) fn location(context: &Context, id: &str) -> String {
 
 /// Hands one write to the writer.
 pub(super) async fn commit(context: &Context, write: Write) -> Result<Revision, HttpError> {
-    let mut writes = prepare_writes(context, vec![write]).await?;
-    let Some(write) = writes.pop() else { return Err(Error::missing().into()) };
+    commit_if(context, write, |_, _| Ok(())).await
+}
+
+/// The same, if `check` on the writer lets it.
+async fn commit_if(
+    context: &Context,
+    write: Write,
+    check: impl FnOnce(&Writing<'_, '_>, &Write) -> Result<(), DocumentError> + Send + 'static,
+) -> Result<Revision, HttpError> {
+    let write = prepare_write(context, write).await?;
     let database = context.database()?;
     let author = context.author();
     let written = context.services.store.write(move |batch| -> Result<Revision, DocumentError> {
         let mut writing = Writing::begin_as(batch, &database, author)?;
+        check(&writing, &write)?;
         let revision = writing.submit(write)?;
         writing.end()?;
         Ok(revision)
@@ -364,22 +406,16 @@ pub(super) async fn delete(context: &mut Context) -> Handled {
         user: None,
         facts: None,
     };
-    let mut writes = prepare_writes(context, vec![tombstone]).await?;
-    let Some(write) = writes.pop() else { return Err(Error::missing().into()) };
-    let database = context.database()?;
-    let (author, view) = (context.author(), context.view.clone());
-    let deleted = context.services.store.write(move |batch| -> Result<Revision, DocumentError> {
-        visible(batch, database.id(), &view, &write.id, ())?.ok_or_else(Error::missing)?;
-        let mut writing = Writing::begin_as(batch, &database, author)?;
+    let view = context.view.clone();
+    let revision = commit_if(context, tombstone, move |writing, write| {
+        visible(writing.batch, writing.database(), &view, &write.id, ())?.ok_or_else(Error::missing)?;
         let row = writing.document(&write.id)?.ok_or_else(Error::missing)?;
         if row.tree.is_deleted() && base.as_ref().is_none_or(|base| row.tree.is_leaf(base)) {
             return Err(Error::not_found("deleted").into());
         }
-        let revision = writing.submit(write)?;
-        writing.end()?;
-        Ok(revision)
-    });
-    let revision = deleted.await?;
+        Ok(())
+    })
+    .await?;
     if context.request.query.get("batch") == Some("ok") {
         return Ok(Answer::json(202, serde_json::json!({"ok": true, "id": id}).to_string()));
     }

@@ -4,14 +4,17 @@ use settle_protocol::Error;
 use settle_protocol::document::IncomingDocument;
 use settle_protocol::listing::ListingOptions;
 
+use super::Handled;
 use super::database::object_or_empty;
 use super::document::location;
 use super::pull::queries_of;
-use super::{Handled, server::hex};
+use crate::accounts::standing::Right;
+use crate::accounts::withdrawals::note_checkpoint;
 use crate::documents::error::DocumentError;
 use crate::documents::local;
 use crate::http::pipeline::Context;
 use crate::http::response::{Answer, matches_tag};
+use crate::storage::hex;
 
 fn id_of(context: &Context) -> String {
     format!("{}{}", local::PREFIX, context.request.segment(2))
@@ -25,7 +28,14 @@ pub(super) fn read(context: &Context) -> Handled {
     }
     let snapshot = context.services.store.snapshot();
     let owner = local::owner(&context.caller);
-    let text = local::read(&snapshot, &*context.database()?, owner, &id_of(context), query.flag("revs"))?;
+    let (database, id) = (context.database()?, id_of(context));
+    let text = match local::read(&snapshot, &database, owner, &id, query.flag("revs")) {
+        Err(DocumentError::Refused(missing)) => {
+            context.services.restarts.note_missing(&database, owner, &id);
+            return Err(missing.into());
+        }
+        read => read?,
+    };
     let tag = hex(&blake3::hash(&text).as_bytes()[..16]);
     if matches_tag(context.request.header("if-none-match"), &tag) {
         return Ok(Answer::not_modified(&tag));
@@ -38,7 +48,7 @@ pub(super) async fn write(context: &mut Context) -> Handled {
     if context.request.method == "POST" {
         return Err(Error::bad_request("Use PUT to write a _local document.").into());
     }
-    let body = context.request.read_body(context.settings.max_request_bytes.min(64 << 20)).await?;
+    let body = context.read_body(context.settings.max_request_bytes.min(64 << 20)).await?;
     let mut document = IncomingDocument::parse(&body)?;
     if document.deleted {
         return delete(context).await;
@@ -56,8 +66,13 @@ pub(super) async fn write(context: &mut Context) -> Handled {
 pub(super) async fn store(context: &Context, id: String, sent: Option<String>, text: String) -> Handled {
     let database = context.database()?;
     let owner = local::owner(&context.caller);
+    context.services.restarts.permit(&context.services.store.snapshot(), &database, owner, &id, &text)?;
     let name = id.clone();
+    let (pass, now) = (context.caller.pass.clone(), context.services.clock.now());
     let written = context.services.store.write(move |batch| -> Result<u64, DocumentError> {
+        if let Some(pass) = &pass {
+            note_checkpoint(batch, pass, &database.name, now)?.allow(Right::Push)?;
+        }
         local::write(batch, &database, owner, &name, sent.as_deref(), text)
     });
     let revision = format!("0-{}", written.await?);

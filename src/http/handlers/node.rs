@@ -1,11 +1,11 @@
-//! `/_node/…`: configuration, figures of the process, metrics.
+//! `/_node/…`: configuration, figures of the process, backup.
 
 use serde_json::{Map, Value, json};
 use settle_protocol::Error;
 
 use super::Handled;
 use super::server::{NODE, check_node};
-use crate::documents::tables::Counters;
+use crate::audit;
 use crate::http::pipeline::Context;
 use crate::http::response::Answer;
 use crate::storage::StorageError;
@@ -33,55 +33,11 @@ pub(super) fn facts(context: &Context) -> Handled {
 }
 
 /// Resident memory of this process, from `/proc`; 0 where there is none.
-fn resident_bytes() -> u64 {
+pub(super) fn resident_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok());
     kib.unwrap_or_default() << 10
-}
-
-/// `GET /_metrics` and `/_node/{name}/_prometheus`: Prometheus text.
-pub(super) fn metrics(context: &Context) -> Answer {
-    let services = &context.services;
-    let mut text = String::new();
-    let mut gauge = |name: &str, help: &str, rows: &[(String, u64)]| {
-        text.push_str(&format!("# HELP settle_{name} {help}\n# TYPE settle_{name} gauge\n"));
-        for (labels, value) in rows {
-            text.push_str(&format!("settle_{name}{labels} {value}\n"));
-        }
-    };
-    let plain = |value: u64| [(String::new(), value)];
-    gauge("up", "1 while writes are durable.", &plain(u64::from(services.store.is_healthy())));
-    gauge("resident_memory_bytes", "Resident memory of the process.", &plain(resident_bytes()));
-    gauge("store_disk_bytes", "Bytes of the store's files.", &plain(services.store.disk_bytes()));
-    gauge("writer_queue_requests", "Writes that wait.", &plain(services.store.queued_writes() as u64));
-    let snapshot = services.store.snapshot();
-    let per_database = |figure: fn(&Counters) -> u64| -> Vec<(String, u64)> {
-        let names = services.catalogue.names().into_iter();
-        names
-            .filter_map(|name| {
-                let counters = services.catalogue.find(&name).ok()?.counters(&snapshot).ok()?;
-                Some((format!("{{database=\"{name}\"}}"), figure(&counters)))
-            })
-            .collect()
-    };
-    gauge("documents", "Documents that are not deleted.", &per_database(|counters| counters.documents));
-    gauge("deleted_documents", "Tombstones.", &per_database(|counters| counters.deleted));
-    gauge("position", "Newest position of the log.", &per_database(|counters| counters.position));
-    let escrowed: Vec<(String, u64)> = services
-        .catalogue
-        .names()
-        .into_iter()
-        .filter_map(|name| {
-            let database = services.catalogue.find(&name).ok().filter(|database| database.row.scoped)?;
-            let live = crate::documents::escrow::live(&snapshot, database.id()).ok()?;
-            Some((format!("{{database=\"{name}\"}}"), live))
-        })
-        .collect();
-    gauge("escrow_documents", "Refused revisions that wait for a decision.", &escrowed);
-    let mut answer = Answer::json(200, text);
-    answer = answer.content_type("text/plain; version=0.0.4");
-    answer
 }
 
 fn unknown_value() -> Error {
@@ -120,11 +76,11 @@ pub(super) async fn write_config(context: &mut Context) -> Handled {
         old.as_ref().ok_or_else(unknown_value)?;
         None
     } else {
-        let body = context.request.read_body(1 << 20).await?;
+        let body = context.read_body(1 << 20).await?;
         let body: Value = serde_json::from_slice(&body).map_err(|_| Error::invalid_json())?;
         Some(body.as_str().ok_or_else(|| Error::bad_request("a JSON string expected"))?.to_owned())
     };
-    context.services.change_setting(&section, &key, value).await?;
+    context.services.change_setting(&section, &key, value, context.by()).await?;
     Ok(Answer::json(200, Value::String(old.unwrap_or_default()).to_string()))
 }
 
@@ -137,5 +93,7 @@ pub(super) async fn backup(context: &mut Context) -> Handled {
     let target = path.clone();
     let made = tokio::task::spawn_blocking(move || store.backup(&target));
     made.await.map_err(|_| StorageError::Panicked)??;
+    let entry = context.entry("store.backup").detail("path", path.display().to_string());
+    context.services.store.write(move |batch| audit::append(batch, &entry)).await?;
     Ok(Answer::json(201, json!({"ok": true, "path": path}).to_string()))
 }

@@ -1,32 +1,26 @@
-//! What a pull asks for: `_changes`, `_bulk_get`, listings.
+//! What a pull asks for: `_changes` and listings (`_bulk_get` has a file of its own).
 
 use std::io;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use serde_json::{Map, Value};
-use settle_protocol::bulk::{BulkGetEntry, parse_bulk_get};
 use settle_protocol::changes::{ChangesOptions, Feed, Filter};
-use settle_protocol::document_id::{IdKind, check_document_id};
 use settle_protocol::listing::ListingOptions;
-use settle_protocol::multipart::{Boundary, Encoder, PartHead};
-use settle_protocol::raw_json::write_string;
 use settle_protocol::{Error, ErrorKind};
 
+use super::Handled;
 use super::database::object_or_empty;
-use super::users::{guard_read, show};
-use super::{Handled, document};
-use crate::access::view::Visible;
+use crate::accounts::guard::Guard;
+use crate::accounts::standing::Right;
 use crate::documents::changes::Changes;
 use crate::documents::listing::{Extent, Listing};
 use crate::documents::local;
 use crate::documents::output::Output;
-use crate::documents::read::{Asked, AttachmentBytes, Found, Include, OpenRevision, open_many};
 use crate::documents::scoped_feed::visible_ids;
-use crate::http::error::HttpError;
 use crate::http::pipeline::Context;
 use crate::http::response::{Answer, stream_pieces};
-use crate::storage::{Snapshot, StorageError, Store};
+use crate::storage::{StorageError, Store};
 
 /// `GET` and `POST /db/_changes`.
 pub(super) async fn changes(context: &mut Context) -> Handled {
@@ -39,6 +33,12 @@ pub(super) async fn changes(context: &mut Context) -> Handled {
     };
     let options =
         ChangesOptions::parse(&context.request.query, context.request.header("last-event-id"), body.as_ref())?;
+    if context.caller.judged.pushes_only() {
+        if context.settings.forbid_draining_changes {
+            context.caller.judged.allow(Right::Everything)?;
+        }
+        return super::draining::changes(context, &options);
+    }
     if let Filter::Function(name) = &options.filter {
         let reason = format!("Filter {name} is a function of a design document; Settle does not run JavaScript yet.");
         return Err(Error::new(ErrorKind::NotImplemented, reason).into());
@@ -56,7 +56,7 @@ pub(super) async fn changes(context: &mut Context) -> Handled {
             return Err(Error::new(ErrorKind::Forbidden, reason).into());
         }
     }
-    let changes = Changes::open(
+    let mut changes = Changes::open(
         &store,
         context.database()?,
         options,
@@ -64,6 +64,9 @@ pub(super) async fn changes(context: &mut Context) -> Handled {
         context.services.clock.now(),
         context.settings.drain_seconds,
     )?;
+    if let Some(pass) = context.caller.pass.clone() {
+        changes.guard(Guard::new(&store, pass));
+    }
     let stream = futures::stream::try_unfold((changes, store), |(mut changes, store)| async move {
         let pieces = changes.next().await.map_err(io::Error::from)?;
         Ok::<_, io::Error>(pieces.map(|pieces| (stream_pieces(store.clone(), pieces), (changes, store))))
@@ -185,215 +188,4 @@ fn pages(
             Err(error) => futures::stream::once(async { Err(error) }).right_stream(),
         })
         .flatten()
-}
-
-/// Entries of a `_bulk_get` that are looked up together.
-const TOGETHER: usize = 500;
-
-/// Query parameters that `_bulk_get` refuses (§1.1.3).
-const REFUSED: [&str; 5] = ["rev", "open_revs", "new_edits", "w", "atts_since"];
-
-/// `POST /db/_bulk_get`.
-pub(super) async fn bulk_get(context: &mut Context) -> Handled {
-    context.request.require_json()?;
-    for name in REFUSED {
-        if context.request.query.get(name).is_some() {
-            return Err(Error::bad_request(format!("\"{name}\" query parameter is not acceptable")).into());
-        }
-    }
-    let body = context.request.read_body(context.settings.max_request_bytes).await?;
-    let entries = parse_bulk_get(&body)?;
-    let accept = context.request.header("accept");
-    if !document::accepts(accept, "application", "json") {
-        for subtype in ["mixed", "related"] {
-            if document::accepts(accept, "multipart", subtype) {
-                return bulk_get_multipart(context, &entries, subtype);
-            }
-        }
-    }
-    let store = context.services.store.clone();
-    let snapshot = store.snapshot();
-    let mut out = Output::with_capacity(entries.len() * 640 + 64);
-    out.text.extend_from_slice(b"{\"results\":[");
-    for (number, entries) in entries.chunks(TOGETHER).enumerate() {
-        for (at, (entry, opened)) in entries.iter().zip(open_entries(context, &snapshot, entries)?).enumerate() {
-            if number + at > 0 {
-                out.text.push(b',');
-            }
-            write_entry(context, &snapshot, entry, opened, &mut out)?;
-        }
-    }
-    out.text.extend_from_slice(b"]}\n");
-    drop(snapshot);
-    Ok(Answer::output(200, out, &store))
-}
-
-fn include_of(context: &Context, entry: &BulkGetEntry) -> Include {
-    let query = &context.request.query;
-    let attachments = match (&entry.atts_since, query.flag("attachments")) {
-        // An empty list means stubs here, unlike in a document request (§1.1.3).
-        (Some(since), _) if !since.is_empty() => AttachmentBytes::Since(since.clone()),
-        (None, true) => AttachmentBytes::Since(Vec::new()),
-        _ => AttachmentBytes::Stubs,
-    };
-    Include { revisions: query.flag("revs"), attachments, ..Include::default() }
-}
-
-/// What each entry asks for: documents, or one error.
-fn open_entries(
-    context: &Context,
-    snapshot: &Snapshot<'_>,
-    entries: &[BulkGetEntry],
-) -> Result<Vec<Result<Vec<OpenRevision>, Error>>, HttpError> {
-    let refused: Vec<Option<Error>> = entries.iter().map(|entry| refusal(context, entry)).collect();
-    let wanted = entries.iter().zip(&refused).filter(|(_, refused)| refused.is_none());
-    let wanted: Vec<Asked<'_>> = wanted
-        .map(|(entry, _)| Asked {
-            id: entry.id.as_deref().unwrap_or_default(),
-            revisions: entry.revision.as_ref().map(std::slice::from_ref),
-        })
-        .collect();
-    let latest = context.request.query.flag("latest");
-    let mut opened = open_many(snapshot, context.database()?.id(), &context.view, &wanted, latest)?.into_iter();
-    let outcomes = refused.into_iter().map(|refused| match refused {
-        Some(error) => Err(error),
-        None => opened.next().unwrap_or_else(|| Err(Error::missing())),
-    });
-    Ok(outcomes.collect())
-}
-
-/// Why an entry is not looked up at all.
-fn refusal(context: &Context, entry: &BulkGetEntry) -> Option<Error> {
-    if let Some(refused) = &entry.refused {
-        return Some(refused.clone());
-    }
-    let id = entry.id.as_deref().unwrap_or_default();
-    match check_document_id(id, usize::MAX) {
-        Ok(IdKind::Local) => return Some(Error::missing()),
-        Ok(_) => {}
-        Err(error) => return Some(error),
-    }
-    let error = guard_read(context, id).err()?;
-    let kind = if error.status() == 404 { ErrorKind::NotFound } else { ErrorKind::Forbidden };
-    Some(Error::new(kind, error.reason().to_owned()))
-}
-
-fn write_entry(
-    context: &Context,
-    snapshot: &Snapshot<'_>,
-    entry: &BulkGetEntry,
-    opened: Result<Vec<OpenRevision>, Error>,
-    out: &mut Output,
-) -> Result<(), HttpError> {
-    let database = context.database()?.id();
-    out.text.extend_from_slice(b"{\"id\":");
-    write_optional(out, entry.id.as_deref());
-    out.text.extend_from_slice(b",\"docs\":[");
-    match opened {
-        Ok(opened) => {
-            for (at, revision) in opened.into_iter().enumerate() {
-                if at > 0 {
-                    out.text.push(b',');
-                }
-                match revision {
-                    OpenRevision::Found(mut found) => {
-                        show(context, &mut found);
-                        out.text.extend_from_slice(b"{\"ok\":");
-                        found.write(snapshot, database, &include_of(context, entry), out);
-                        out.text.push(b'}');
-                    }
-                    OpenRevision::Missing(revision) => {
-                        write_error(out, entry, Some(&revision.to_string()), &Error::missing());
-                    }
-                }
-            }
-        }
-        Err(error) => {
-            let unknown = (entry.refused.is_none()).then_some("undefined");
-            write_error(out, entry, entry.rev.as_deref().or(unknown), &error);
-        }
-    }
-    out.text.extend_from_slice(b"]}");
-    Ok(())
-}
-
-fn write_optional(out: &mut Output, text: Option<&str>) {
-    match text {
-        Some(text) => write_string(&mut out.text, text),
-        None => out.text.extend_from_slice(b"null"),
-    }
-}
-
-fn write_error(out: &mut Output, entry: &BulkGetEntry, revision: Option<&str>, error: &Error) {
-    out.text.extend_from_slice(b"{\"error\":{\"id\":");
-    write_optional(out, entry.id.as_deref());
-    out.text.extend_from_slice(b",\"rev\":");
-    write_optional(out, revision);
-    out.text.extend_from_slice(b",\"error\":");
-    write_string(&mut out.text, error.word());
-    out.text.extend_from_slice(b",\"reason\":");
-    write_string(&mut out.text, error.reason());
-    out.text.extend_from_slice(b"}}");
-}
-
-/// The multipart form: a part per revision (nothing current asks for it).
-fn bulk_get_multipart(context: &Context, entries: &[BulkGetEntry], subtype: &str) -> Handled {
-    let store = context.services.store.clone();
-    let snapshot = store.snapshot();
-    let boundary = document::new_boundary();
-    let encoder = Encoder::new(&boundary);
-    let mut out = Output::default();
-    out.text.extend_from_slice(encoder.opening().as_bytes());
-    for (entry, opened) in entries.iter().zip(open_entries(context, &snapshot, entries)?) {
-        let error_part = |out: &mut Output, revision: Option<&str>, error: &Error| {
-            let mut row = Output::default();
-            write_error(&mut row, entry, revision, error);
-            out.text.extend_from_slice(PartHead::Missing.text().as_bytes());
-            out.append(row);
-            out.text.extend_from_slice(encoder.part_tail().as_bytes());
-        };
-        match opened {
-            Err(error) => error_part(&mut out, entry.rev.as_deref(), &error),
-            Ok(opened) => {
-                for revision in opened {
-                    match revision {
-                        OpenRevision::Missing(revision) => {
-                            error_part(&mut out, Some(&revision.to_string()), &Error::missing());
-                        }
-                        OpenRevision::Found(mut found) => {
-                            show(context, &mut found);
-                            part_of(context, &snapshot, &found, &include_of(context, entry), &boundary, &mut out)?;
-                        }
-                    }
-                }
-            }
-        }
-    }
-    out.text.extend_from_slice(encoder.closing().as_bytes());
-    drop(snapshot);
-    Ok(Answer::output(200, out, &store).content_type(&boundary.content_type(subtype)))
-}
-
-/// One document as a part of a multipart answer: plain JSON, or a nested message with its attachments.
-pub(super) fn part_of(
-    context: &Context,
-    snapshot: &Snapshot<'_>,
-    found: &Visible<Found>,
-    include: &Include,
-    outer: &Boundary,
-    out: &mut Output,
-) -> Result<(), HttpError> {
-    let database = context.database()?.id();
-    let mut text = Output::default();
-    let sent = found.write_following(snapshot, database, include, &mut text);
-    if sent.is_empty() {
-        out.text.extend_from_slice(PartHead::Document.text().as_bytes());
-        out.append(text);
-    } else {
-        let inner = document::new_boundary();
-        out.text.extend_from_slice(PartHead::Related(&inner).text().as_bytes());
-        out.append(document::related(text, &sent, &inner));
-    }
-    out.text.extend_from_slice(Encoder::new(outer).part_tail().as_bytes());
-    Ok(())
 }

@@ -1,7 +1,7 @@
 //! What a push sends: `_revs_diff`, `_bulk_docs`.
 
 use bytes::Bytes;
-use settle_protocol::bulk::{BulkDocs, parse_revisions_by_id};
+use settle_protocol::bulk::{BulkDocs, BulkOutline, parse_revisions_by_id};
 use settle_protocol::design_document::check_design_document;
 use settle_protocol::document::IncomingDocument;
 use settle_protocol::document_id::{IdKind, check_document_id};
@@ -17,14 +17,17 @@ use crate::documents::{local, read};
 use crate::http::error::HttpError;
 use crate::http::pipeline::Context;
 use crate::http::response::Answer;
+use crate::services::body_memory::MemoryShare;
 use crate::storage::StorageError;
 
-/// Bodies above this are parsed on a blocking thread.
+/// Bodies above this are parsed on blocking threads alone.
 const PARSE_INLINE_BYTES: usize = 512 << 10;
+/// Documents from which on two threads parse a batch.
+const SHARED_DOCUMENTS: usize = 64;
 
 async fn json_body(context: &mut Context) -> Result<Bytes, HttpError> {
     context.request.require_json()?;
-    Ok(context.request.read_body(context.settings.max_request_bytes).await?)
+    Ok(context.read_body(context.settings.max_request_bytes).await?)
 }
 
 async fn asked_revisions(context: &mut Context) -> Result<Vec<(String, Vec<Revision>)>, HttpError> {
@@ -72,17 +75,52 @@ enum Entry {
     Refused { id: String, revision: Option<Revision>, error: Error },
 }
 
+/// Reads a batch; a long one in two halves beside each other.
+async fn parse(body: Bytes, max_document_bytes: usize, memory: &MemoryShare) -> Result<BulkDocs, HttpError> {
+    let is_large = body.len() > PARSE_INLINE_BYTES;
+    if let Ok(outline) = BulkOutline::parse(&body)
+        && outline.documents.len() >= SHARED_DOCUMENTS
+    {
+        let BulkOutline { documents, new_edits, all_or_nothing } = outline;
+        let (first, second) = documents.split_at(documents.len() / 2);
+        let half = |texts: &[&str]| {
+            let texts: Vec<Bytes> = texts.iter().map(|text| body.slice_ref(text.as_bytes())).collect();
+            let held = memory.clone();
+            move || {
+                let _held = held;
+                let read = texts.iter().map(|text| BulkOutline::read(text, max_document_bytes));
+                read.collect::<Result<Vec<IncomingDocument>, Error>>()
+            }
+        };
+        let (first, second) = (half(first), tokio::task::spawn_blocking(half(second)));
+        let first = if is_large { blocking(first).await? } else { first() };
+        let second = second.await.map_err(|_| StorageError::Panicked)?;
+        if let (Ok(mut documents), Ok(others)) = (first, second) {
+            documents.extend(others);
+            return Ok(BulkDocs { documents, new_edits, all_or_nothing });
+        }
+    }
+    // Short, or wrong somewhere: read from the beginning, for the first thing that is wrong.
+    let held = memory.clone();
+    let whole = move || {
+        let _held = held;
+        BulkDocs::parse(&body, max_document_bytes)
+    };
+    Ok(if is_large { blocking(whole).await? } else { whole() }?)
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StorageError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| StorageError::Panicked)
+}
+
 /// `POST /db/_bulk_docs`.
 pub(super) async fn bulk_docs(context: &mut Context) -> Handled {
     let body = json_body(context).await?;
-    let max_document = context.settings.max_document_bytes;
-    let request = if body.len() > PARSE_INLINE_BYTES {
-        let parsed = tokio::task::spawn_blocking(move || BulkDocs::parse(&body, max_document));
-        parsed.await.map_err(|_| StorageError::Panicked)??
-    } else {
-        BulkDocs::parse(&body, max_document)?
-    };
+    let request = parse(body, context.settings.max_document_bytes, &context.memory).await?;
     let new_edits = request.new_edits;
+    if new_edits {
+        context.require_everything()?;
+    }
     if request.all_or_nothing {
         return Ok(all_or_nothing(&request));
     }
@@ -93,8 +131,9 @@ pub(super) async fn bulk_docs(context: &mut Context) -> Handled {
     let entries = prepare_entries(context, entries).await?;
     let database = context.database()?;
     let owner = local::owner(&context.caller);
-    let author = context.author();
+    let (author, held) = (context.author(), context.memory.clone());
     let rows = context.services.store.write(move |batch| -> Result<Vec<Row>, DocumentError> {
+        let _held = held; // also when the client hangs up meanwhile
         let mut writing = Writing::begin_as(batch, &database, author)?;
         let mut rows = Vec::with_capacity(entries.len());
         let mut writes = Vec::with_capacity(entries.len());

@@ -10,15 +10,12 @@ use super::database::info_of;
 use crate::access::need::{Need, permit};
 use crate::http::pipeline::Context;
 use crate::http::response::{Answer, matches_tag};
+use crate::storage::hex;
 
 /// The CouchDB whose API this is.
 const API_VERSION: &str = "3.5.0";
 /// The name of the only node.
 pub(super) const NODE: &str = "settle@127.0.0.1";
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 /// `GET /`. The `uuid` never changes: it is part of every PouchDB's replication id.
 pub(super) fn welcome(context: &Context) -> Answer {
@@ -35,8 +32,15 @@ pub(super) fn welcome(context: &Context) -> Answer {
 
 /// `GET /_up`: ready only when writes are durable.
 pub(super) fn up(context: &Context) -> Answer {
+    let ledger = &context.services.ledger;
     match context.services.store.is_healthy() {
-        true => Answer::json(200, &b"{\"status\":\"ok\",\"seeds\":{}}"[..]),
+        true => match (ledger.unconfirmed(), ledger.problem()) {
+            (None, None) => Answer::json(200, &b"{\"status\":\"ok\",\"seeds\":{}}"[..]),
+            (why, _) => {
+                let word = if why.is_some() { "unconfirmed" } else { "behind" };
+                Answer::json(200, json!({"status": "ok", "seeds": {}, "ledger": word}).to_string())
+            }
+        },
         false => Answer::json(503, &b"{\"status\":\"writes_are_not_durable\"}"[..]).header("retry-after", "5"),
     }
 }
@@ -87,7 +91,7 @@ pub(super) fn all_databases(context: &Context) -> Handled {
 pub(super) async fn databases_info(context: &mut Context) -> Handled {
     let names = if context.request.method == "POST" {
         context.request.require_json()?;
-        let body = context.request.read_body(context.settings.max_request_bytes.min(64 << 20)).await?;
+        let body = context.read_body(context.settings.max_request_bytes.min(64 << 20)).await?;
         let body: Value = serde_json::from_slice(&body).map_err(|_| Error::invalid_json())?;
         let keys = body.get("keys").ok_or_else(|| Error::bad_request("`keys` member must exist."))?;
         let keys = keys.as_array().ok_or_else(|| Error::bad_request("`keys` member must be an array."))?;

@@ -6,13 +6,14 @@ use settle_protocol::{Error, ErrorKind};
 use super::Handled;
 use crate::accounts::caller::Proof;
 use crate::accounts::error::AccountError;
-use crate::accounts::login::LoginError;
+use crate::accounts::login::{ClientDevice, LinkRequest, LoggedIn, LoginError, LoginRequest};
 use crate::clock::random;
 use crate::documents::users::{USERS, upgrade};
 use crate::documents::write::Writing;
 use crate::http::error::HttpError;
 use crate::http::pipeline::Context;
 use crate::http::response::Answer;
+use crate::storage::hex;
 
 /// Bytes of a login's body.
 const MAX_LOGIN_BYTES: u64 = 64 << 10;
@@ -39,15 +40,55 @@ pub(super) fn info(context: &Context) -> Handled {
 struct Form {
     name: String,
     password: String,
+    /// A link instead of name and password.
+    link: Option<String>,
+    device: Option<ClientDevice>,
+}
+
+/// Characters of a client's own id for its device.
+const DEVICE_ID_CHARACTERS: std::ops::RangeInclusive<usize> = 8..=64;
+/// Characters of what a device calls itself.
+const DEVICE_NAME_CHARACTERS: usize = 200;
+
+/// How a client names its device. What is malformed is refused, never guessed.
+fn device_of(body: &Value) -> Result<Option<ClientDevice>, Error> {
+    let device = match body.get("device") {
+        None | Some(Value::Null) => return Ok(None),
+        Some(device) => device,
+    };
+    let id = device.get("id").and_then(Value::as_str).unwrap_or_default();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    if !DEVICE_ID_CHARACTERS.contains(&id.len()) || !id.bytes().all(plain) {
+        return Err(Error::bad_request("`device.id` must be 8 to 64 characters of A-Z, a-z, 0-9, dot, _ and -."));
+    }
+    Ok(Some(ClientDevice {
+        id: id.to_owned(),
+        name: device_text(device, "name")?.unwrap_or_default(),
+        app: device_text(device, "app")?.unwrap_or_default(),
+    }))
+}
+
+/// What a device calls itself, or its program.
+pub(super) fn device_text(device: &Value, member: &str) -> Result<Option<String>, Error> {
+    match device.get(member) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) if text.chars().count() <= DEVICE_NAME_CHARACTERS => Ok(Some(text.clone())),
+        Some(_) => {
+            let reason = format!("`{member}` of a device must be text of at most {DEVICE_NAME_CHARACTERS} characters.");
+            Err(Error::bad_request(reason))
+        }
+    }
 }
 
 async fn read_form(context: &mut Context) -> Result<Form, Error> {
     let content_type = context.request.header("content-type").unwrap_or_default().to_owned();
-    let body = context.request.read_body(MAX_LOGIN_BYTES).await?;
+    let body = context.read_body(MAX_LOGIN_BYTES).await?;
     let kind = content_type.split(';').next().unwrap_or_default().trim();
+    let mut device = None;
     let pairs: Vec<(String, String)> = match kind {
         "application/json" => {
             let value: Value = serde_json::from_slice(&body).map_err(|_| Error::invalid_json())?;
+            device = device_of(&value)?;
             let members = value.as_object().into_iter().flatten();
             members.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect()
         }
@@ -63,9 +104,10 @@ async fn read_form(context: &mut Context) -> Result<Form, Error> {
         }
     };
     let get = |name: &str| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
-    let name = get("name").or_else(|| get("username"));
+    let link = get("link").filter(|_| kind == "application/json");
+    let name = get("name").or_else(|| get("username")).or_else(|| link.as_ref().map(|_| String::new()));
     let name = name.ok_or_else(|| Error::bad_request("request body must contain a username"))?;
-    Ok(Form { name, password: get("password").unwrap_or_default() })
+    Ok(Form { name, password: get("password").unwrap_or_default(), link, device })
 }
 
 /// `POST /_session`.
@@ -75,10 +117,22 @@ pub(super) async fn log_in(context: &mut Context) -> Handled {
         return Err(Error::bad_request("path must begin with a /.").into());
     }
     let form = read_form(context).await?;
+    if let Some(token) = form.link {
+        return log_in_by_link(context, token, form.device).await;
+    }
     let services = &context.services;
     let (cookies, now) = (services.cookies(), services.clock.now());
-    let network = context.request.network;
-    let logged_in = match services.logins.log_in(&form.name, form.password, network, &cookies, now, random()).await {
+    let request = LoginRequest {
+        name: form.name,
+        password: form.password,
+        device: form.device,
+        proved: context.caller.pass.clone().filter(|_| context.caller.proof == Proof::Cookie),
+        network: context.request.network,
+        now,
+        device_session_seconds: context.settings.device_session_seconds,
+    };
+    let named = request.device.is_some();
+    let logged_in = match services.logins.log_in(request, &cookies, random()).await {
         Ok(logged_in) => logged_in,
         Err(LoginError::Account(error)) => {
             let answer = Answer::error(&HttpError::from(error));
@@ -100,12 +154,43 @@ pub(super) async fn log_in(context: &mut Context) -> Handled {
             tracing::warn!(%error, "a weak password hash could not be replaced");
         }
     }
-    let body = json!({"ok": true, "name": logged_in.name, "roles": logged_in.roles});
+    let mut body = json!({"ok": true, "name": logged_in.name, "roles": logged_in.roles});
+    if let Some((device, judged)) = logged_in.device.filter(|_| named) {
+        body["device"] = json!({"id": hex(&device), "standing": judged.standing});
+    }
     let answer = match context.request.query.get("next") {
         Some(next) => Answer::json(302, body.to_string()).location(&format!("{}{next}", context.base())),
         None => Answer::json(200, body.to_string()),
     };
     Ok(answer.header("set-cookie", &logged_in.cookie))
+}
+
+/// `POST /_session` with a link.
+async fn log_in_by_link(context: &Context, token: String, device: Option<ClientDevice>) -> Handled {
+    let named = device.is_some();
+    let logged_in = redeem(context, token, device).await?;
+    let mut body = json!({"ok": true, "name": logged_in.name, "roles": logged_in.roles});
+    if let Some((device, judged)) = logged_in.device.filter(|_| named) {
+        body["device"] = json!({"id": hex(&device), "standing": judged.standing});
+    }
+    Ok(Answer::json(200, body.to_string()).header("set-cookie", &logged_in.cookie))
+}
+
+/// Uses a link up and begins a session.
+pub(super) async fn redeem(
+    context: &Context,
+    token: String,
+    device: Option<ClientDevice>,
+) -> Result<LoggedIn, LoginError> {
+    let services = &context.services;
+    let request = LinkRequest {
+        token,
+        device,
+        network: context.request.network,
+        now: services.clock.now(),
+        device_session_seconds: context.settings.device_session_seconds,
+    };
+    services.logins.redeem_link(request, &services.cookies(), random()).await
 }
 
 /// `DELETE /_session`: ends the session on the server; always 200.

@@ -7,9 +7,9 @@ use settle_protocol::sequence::Position;
 
 use super::Handled;
 use super::database::object_or_empty;
-use super::server::hex;
 use crate::access::scope::Scope;
 use crate::access::view::Restricted;
+use crate::audit;
 use crate::documents::error::DocumentError;
 use crate::documents::escrow::{self, ESCROW, EscrowKey, EscrowRow, held_for};
 use crate::documents::moves::{self, Tried, move_contact, try_move};
@@ -20,6 +20,7 @@ use crate::documents::write::{Mode, Writing};
 use crate::http::error::HttpError;
 use crate::http::pipeline::Context;
 use crate::http::response::Answer;
+use crate::storage::hex;
 use crate::storage::{Read, Snapshot, StorageError, StorageResult};
 
 /// Ids in one `_reconcile`.
@@ -129,12 +130,14 @@ pub(super) async fn decide(context: &mut Context) -> Handled {
         return Err(Error::bad_request("Reassign to a `subject` (of a record) or a `parent` (of a contact).").into());
     }
     let author = context.author();
-    let steward = author.account.clone();
-    let decided = decision.clone();
+    let entry = context.entry(&format!("escrow.{decision}")).database(&database.name);
+    let entry = entry.reason(text("reason").as_deref());
     let outcome = context.services.store.write(move |batch| -> Result<Value, DocumentError> {
         let mut writing = Writing::begin_as(batch, &database, author)?;
         let key = EscrowKey(writing.database(), number);
         let row = writing.batch.get(&ESCROW, &key)?.ok_or_else(Error::missing)?;
+        let entry = entry.account(&row.account).device(&row.device).detail("number", number);
+        audit::append(writing.batch, &entry.detail("why_held", row.reason.word()))?;
         if decision == "discard" {
             escrow::remove(writing.batch, database.id(), number, &row)?;
             writing.end()?;
@@ -152,7 +155,6 @@ pub(super) async fn decide(context: &mut Context) -> Handled {
         Ok(json!({"ok": true, "id": row.id, "rev": revision.to_string()}))
     });
     let outcome = outcome.await?;
-    tracing::info!(steward, number, decided, "escrow decision");
     Ok(Answer::json(200, outcome.to_string()))
 }
 
@@ -171,16 +173,17 @@ pub(super) async fn move_place(context: &mut Context) -> Handled {
     if context.request.query.flag("dry_run") {
         return dry_run(context, id, to, most).await;
     }
-    let mover = author.account.clone();
-    let (moved_id, target) = (id.clone(), to.clone());
+    let entry = context.entry("place.move").database(&database.name).place(&id).detail("to", to.as_str());
+    let entry = entry.reason(body.get("reason").and_then(Value::as_str));
+    let moved_id = id.clone();
     let moved = context.services.store.write(move |batch| -> Result<_, DocumentError> {
         let mut writing = Writing::begin_as(batch, &database, author)?;
-        let moved = move_contact(&mut writing, &moved_id, &target, most)?;
+        let moved = move_contact(&mut writing, &moved_id, &to, most)?;
+        audit::append(writing.batch, &entry.detail("documents", moved.documents))?;
         writing.end()?;
         Ok(moved)
     });
     let moved = moved.await?;
-    tracing::info!(mover, id, to, documents = moved.documents, "place moved");
     let answer = json!({"ok": true, "id": id, "rev": moved.revision.to_string(), "moved": moved.documents});
     Ok(Answer::json(200, answer.to_string()))
 }

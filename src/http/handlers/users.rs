@@ -3,6 +3,7 @@
 use settle_protocol::Error;
 
 use crate::access::facts::Facts;
+use crate::accounts::caller::Caller;
 use crate::accounts::error::AccountError;
 use crate::accounts::user_document::{UserDocument, may_read, may_write};
 use crate::clock::random;
@@ -17,23 +18,49 @@ fn is_users(context: &Context) -> bool {
     context.database.as_ref().is_some_and(|database| database.name == USERS)
 }
 
-/// Whether a document of `_users` may be read; of other databases, always.
-pub(super) fn guard_read(context: &Context, id: &str) -> Result<(), AccountError> {
-    match is_users(context) {
-        true => may_read(id, &context.caller.author(context.is_database_admin())),
-        false => Ok(()),
+/// What a caller may read of `_users`; of other databases, everything. Holds what it needs, for threads that read for a
+/// request.
+#[derive(Debug, Clone)]
+pub(super) struct ReadGuard {
+    /// In `_users`: who reads, and whether as an administrator of the database.
+    users: Option<(Caller, bool)>,
+}
+
+impl ReadGuard {
+    /// The guard for a request.
+    pub(super) fn of(context: &Context) -> Self {
+        Self { users: is_users(context).then(|| (context.caller.clone(), context.is_database_admin())) }
+    }
+
+    /// Whether a document may be read.
+    pub(super) fn check(&self, id: &str) -> Result<(), AccountError> {
+        match &self.users {
+            Some((caller, database_admin)) => may_read(id, &caller.author(*database_admin)),
+            None => Ok(()),
+        }
+    }
+
+    /// What a reader of `_users` sees: operators everything, others no salt and no key.
+    pub(super) fn show(&self, found: &mut Found) {
+        let shows_all = self.users.as_ref().is_none_or(|(caller, _)| caller.is_operator());
+        if shows_all || found.id.starts_with("_design/") {
+            return;
+        }
+        if let Ok(document) = UserDocument::parse(&format!("{{{}}}", found.body.text)) {
+            let text = document.without_secrets().to_body();
+            text[1..text.len() - 1].clone_into(&mut found.body.text);
+        }
     }
 }
 
-/// What a reader of `_users` sees: operators everything, others no salt and no key.
+/// See [`ReadGuard::check`].
+pub(super) fn guard_read(context: &Context, id: &str) -> Result<(), AccountError> {
+    ReadGuard::of(context).check(id)
+}
+
+/// See [`ReadGuard::show`].
 pub(super) fn show(context: &Context, found: &mut Found) {
-    if !is_users(context) || context.caller.is_operator() || found.id.starts_with("_design/") {
-        return;
-    }
-    if let Ok(document) = UserDocument::parse(&format!("{{{}}}", found.body.text)) {
-        let text = document.without_secrets().to_body();
-        text[1..text.len() - 1].clone_into(&mut found.body.text);
-    }
+    ReadGuard::of(context).show(found);
 }
 
 /// Prepares writes to `_users`; those to other databases pass as they are. One refusal refuses the whole request.
@@ -50,8 +77,13 @@ pub(super) async fn prepare_writes(context: &Context, mut writes: Vec<Write>) ->
     for write in &writes {
         may_write(&write.id, &context.caller.author(database_admin))?;
     }
-    let author =
-        UserAuthor { name: context.caller.name.clone(), server_admin: context.caller.is_operator(), database_admin };
+    let author = UserAuthor {
+        name: context.caller.name.clone(),
+        server_admin: context.caller.is_operator(),
+        database_admin,
+        drain: context.drain()?,
+        now: context.services.clock.now(),
+    };
     let policy = context.services.password_policy();
     let prepared = tokio::task::spawn_blocking(move || {
         for write in &mut writes {
@@ -60,6 +92,12 @@ pub(super) async fn prepare_writes(context: &Context, mut writes: Vec<Write>) ->
         Ok::<_, crate::documents::error::DocumentError>(writes)
     });
     Ok(prepared.await.map_err(|_| StorageError::Panicked)??)
+}
+
+/// The same for one write.
+pub(super) async fn prepare_write(context: &Context, write: Write) -> Result<Write, HttpError> {
+    let prepared = prepare_writes(context, vec![write]).await?.pop();
+    Ok(prepared.ok_or(StorageError::Panicked)?)
 }
 
 /// Design documents are for administrators of the database, on every way of writing.

@@ -44,6 +44,13 @@ impl Conversation {
         self.server_config.len() > 0
     }
 
+    /// Leaves out the steps of this name. `false`: there is none.
+    pub(crate) fn leave_out(&mut self, step: &str) -> bool {
+        let before = self.steps.len();
+        self.steps.retain(|known| known.name != step);
+        self.steps.len() < before
+    }
+
     pub(crate) fn step_count(&self) -> usize {
         self.steps.len()
     }

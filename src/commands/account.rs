@@ -1,0 +1,162 @@
+//! `settle account`: what ends and begins an account's rights, through a running server. A password is never an argument:
+//! arguments are seen by every user of the machine.
+
+use std::io::Read as _;
+
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+
+use super::account_making::{self, Making};
+use super::device::{devices_of, foretold};
+use super::remote::{Acting, Remote, ask, escaped};
+use crate::clock::random;
+
+/// Arguments of `settle account`.
+#[derive(Debug, clap::Args)]
+pub struct AccountArguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    #[command(flatten)]
+    Making(Making),
+    /// Give another password: made up and printed once, or read from standard input. Old logins may push, and nothing else.
+    Password(PasswordArguments),
+    /// Close an account to logins until it is enabled again. Its devices may push what they hold.
+    Disable(WithdrawArguments),
+    /// Open a disabled account again.
+    Enable(NamedArguments),
+    /// Close an account for good. Its devices may push what they hold.
+    Retire(WithdrawArguments),
+    /// Cut every device of an account at once, push included, and disable it.
+    Cut(NamedArguments),
+}
+
+#[derive(Debug, clap::Args)]
+struct NamedArguments {
+    /// The account.
+    account: String,
+    /// Why; kept in the audit log.
+    #[arg(long)]
+    reason: Option<String>,
+    #[command(flatten)]
+    acting: Acting,
+}
+
+#[derive(Debug, clap::Args)]
+struct WithdrawArguments {
+    #[command(flatten)]
+    named: NamedArguments,
+    /// Seconds for which devices may still push, from their first contact; `none`: not at all [default: as configured].
+    #[arg(long)]
+    drain: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+struct PasswordArguments {
+    #[command(flatten)]
+    withdraw: WithdrawArguments,
+    /// Read the password from standard input (one line) instead of making one up.
+    #[arg(long)]
+    stdin: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the server cannot be reached or refuses; the message says why.
+pub fn run(arguments: AccountArguments) -> anyhow::Result<()> {
+    let drained =
+        |drain: &Option<String>| drain.as_ref().map(|drain| format!("?drain={}", escaped(drain))).unwrap_or_default();
+    match arguments.action {
+        Action::Making(making) => account_making::run(making),
+        Action::Password(arguments) => change_password(&arguments, &drained(&arguments.withdraw.drain)),
+        Action::Disable(WithdrawArguments { named, drain }) => {
+            act(&named, &format!("disable{}", drained(&drain)), "disabled: its devices may push, nobody can log in")
+        }
+        Action::Retire(WithdrawArguments { named, drain }) => {
+            act(&named, &format!("retire{}", drained(&drain)), "retired for good: its devices may push what they hold")
+        }
+        Action::Enable(named) => act(&named, "enable", "open: whoever has its password can log in"),
+        Action::Cut(named) => act(&named, "cut", "cut: no device of it can read or push, nobody can log in"),
+    }
+}
+
+fn act(arguments: &NamedArguments, action: &str, done: &str) -> anyhow::Result<()> {
+    if arguments.acting.dry_run {
+        return foretell(arguments, done);
+    }
+    let answer = post(arguments, action, &json!({"reason": arguments.reason}))?;
+    match (arguments.acting.remote.json, answer["changed"] == false) {
+        (true, _) => println!("{answer}"),
+        (false, true) => println!("Nothing was changed: it was so already."),
+        (false, false) => println!("{} is {done}.", arguments.account),
+    }
+    Ok(())
+}
+
+fn post(arguments: &NamedArguments, action: &str, body: &Value) -> anyhow::Result<Value> {
+    let path = format!("/_accounts/{}/{action}", escaped(&arguments.account));
+    ask(&arguments.acting.remote.url, "POST", &path, body)
+}
+
+fn foretell(arguments: &NamedArguments, done: &str) -> anyhow::Result<()> {
+    let Acting { remote: Remote { url, json: as_json }, .. } = &arguments.acting;
+    let devices = devices_of(url, Some(&arguments.account))?;
+    print!("{}", foretold(*as_json, &format!("{} would be {done}", arguments.account), &devices));
+    Ok(())
+}
+
+fn change_password(arguments: &PasswordArguments, query: &str) -> anyhow::Result<()> {
+    let named = &arguments.withdraw.named;
+    if named.acting.dry_run {
+        return foretell(named, "given another password: what is logged in with the old one may only push");
+    }
+    let password = match arguments.stdin {
+        true => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).context("no password on standard input")?;
+            text.trim_end_matches(['\r', '\n']).to_owned()
+        }
+        false => made_up(random()),
+    };
+    ensure!(!password.is_empty(), "the password on standard input is empty");
+    post(named, &format!("password{query}"), &json!({"password": password, "reason": named.reason}))?;
+    match (named.acting.remote.json, arguments.stdin) {
+        (true, true) => println!("{}", json!({"ok": true, "account": named.account})),
+        (true, false) => println!("{}", json!({"ok": true, "account": named.account, "password": password})),
+        (false, true) => println!("The password of {} was changed.", named.account),
+        (false, false) => println!("The new password of {} is {password}. It is shown only now.", named.account),
+    }
+    Ok(())
+}
+
+/// A password of almost 80 random bits that can be read out over the telephone: 16 letters and digits that look alike no other.
+fn made_up(random: [u8; 16]) -> String {
+    const LETTERS: &[u8; 31] = b"abcdefghjkmnpqrstuvwxyz23456789";
+    let mut text = String::new();
+    for (at, byte) in random.into_iter().enumerate() {
+        if at > 0 && at % 4 == 0 {
+            text.push('-');
+        }
+        let letter = LETTERS[usize::from(byte) % LETTERS.len()];
+        text.push(char::from(letter));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn made_up_passwords_can_be_read_out() {
+        assert_eq!(made_up([0; 16]), "aaaa-aaaa-aaaa-aaaa");
+        let password = made_up(*b"0123456789abcdef");
+        assert_eq!(password.len(), 19);
+        assert!(password.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'));
+        assert!(!password.contains(['0', '1', 'i', 'l', 'o']), "{password}");
+    }
+}

@@ -1,0 +1,65 @@
+//! Asking a running server for something: what the commands that act on one have in common.
+
+use anyhow::ensure;
+use serde_json::Value;
+
+use crate::http::client::{self, Address};
+
+/// How a command reaches its server, and how it answers.
+#[derive(Debug, clap::Args)]
+pub struct Remote {
+    /// The server (http://name:password@host:port).
+    #[arg(long, env = "SETTLE_URL", hide_env_values = true)]
+    pub url: String,
+    /// Print the server's answer as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How a command that changes something reaches its server.
+#[derive(Debug, clap::Args)]
+pub struct Acting {
+    /// Where the server is.
+    #[command(flatten)]
+    pub remote: Remote,
+    /// Only say what would happen.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answered {
+    /// HTTP status.
+    pub status: u16,
+    /// The body.
+    pub body: Value,
+}
+
+/// One segment of a path.
+#[must_use]
+pub fn escaped(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+}
+
+/// Sends one request; any answer is one.
+///
+/// # Errors
+/// When the server cannot be reached.
+pub fn exchange(url: &str, method: &str, path: &str, body: &Value) -> anyhow::Result<Answered> {
+    let address = Address::parse(url)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (status, body) = runtime.block_on(client::ask(address, method, path, body))?;
+    Ok(Answered { status, body })
+}
+
+/// Sends one request that must succeed, and gives the answer.
+///
+/// # Errors
+/// When the server cannot be reached or refuses; the message has its reason.
+pub fn ask(url: &str, method: &str, path: &str, body: &Value) -> anyhow::Result<Value> {
+    let Answered { status, body } = exchange(url, method, path, body)?;
+    let reason = body["reason"].as_str().unwrap_or("no reason");
+    ensure!((200..300).contains(&status), "the server answered {status}: {reason}");
+    Ok(body)
+}

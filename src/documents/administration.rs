@@ -1,0 +1,102 @@
+//! Whose accounts somebody may manage: the role `account_admin`, everywhere or below places (design §10).
+//!
+//! An administrator of accounts who has places manages the accounts whose places all lie there; one without places manages
+//! all. What lies outside does not exist for them.
+
+use std::ops::ControlFlow;
+
+use super::filed::filed_of;
+use super::tables::DATABASES;
+use crate::access::placement::of_contact;
+use crate::access::scope::ADMINISTRATIVE_ROLES;
+use crate::accounts::caller::{ACCOUNT_ADMIN, Caller};
+use crate::accounts::tables::{ACCOUNTS, AccountRow};
+use crate::storage::{Family, Range, Read, StorageResult};
+
+/// Whose accounts a caller manages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Charge {
+    /// Everybody's.
+    Everybody,
+    /// Of those whose places all are or lie below one of these.
+    Below(Vec<String>),
+    /// Nobody's.
+    Nobody,
+}
+
+/// Whose accounts a caller manages.
+///
+/// # Errors
+/// When the store fails.
+pub fn charge_of(reader: &impl Read, caller: &Caller) -> StorageResult<Charge> {
+    if caller.is_operator() {
+        return Ok(Charge::Everybody);
+    }
+    if !caller.roles.iter().any(|role| role == ACCOUNT_ADMIN) {
+        return Ok(Charge::Nobody);
+    }
+    let name = caller.name.clone().unwrap_or_default();
+    let places = reader.get(&ACCOUNTS, &name)?.map(|row| row.places).unwrap_or_default();
+    Ok(if places.is_empty() { Charge::Everybody } else { Charge::Below(places) })
+}
+
+impl Charge {
+    /// Whether an account is managed by it. Operators of the configuration are no accounts and never are.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn covers(&self, reader: &impl Read, account: &AccountRow) -> StorageResult<bool> {
+        match self {
+            Self::Everybody => Ok(true),
+            Self::Nobody => Ok(false),
+            Self::Below(_) if account.places.is_empty() => Ok(false),
+            Self::Below(_) => {
+                for place in &account.places {
+                    if !self.covers_place(reader, place)? {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+        }
+    }
+
+    /// Whether a place is one of its own or lies below one, in some scoped database.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn covers_place(&self, reader: &impl Read, place: &str) -> StorageResult<bool> {
+        let own = match self {
+            Self::Everybody => return Ok(true),
+            Self::Nobody => return Ok(false),
+            Self::Below(own) => own,
+        };
+        let mut scoped = Vec::new();
+        reader.scan(Family::Databases, &Range::prefix(b""), &mut |_, row| {
+            let row = DATABASES.decode(row)?;
+            scoped.extend(row.scoped.then_some(row.id));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        for database in scoped {
+            let filed = filed_of(reader, database, place)?;
+            let line = filed.filter(|filed| filed.contact().is_some()).map(|filed| filed.line).unwrap_or_default();
+            if own.iter().any(|own| line.contains(&of_contact(own))) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// The first role that a caller may not give: one that manages or sees more than a place, which the caller does not hold
+/// itself. Roles of the field are bounded by the places of the account and may be given by whoever manages it.
+#[must_use]
+pub fn first_beyond<'a>(caller: &Caller, roles: &'a [String]) -> Option<&'a str> {
+    if caller.is_operator() {
+        return None;
+    }
+    let guarded = |role: &&String| {
+        role.starts_with('_') || *role == super::scopes::STEWARD || ADMINISTRATIVE_ROLES.contains(&role.as_str())
+    };
+    roles.iter().filter(guarded).find(|role| !caller.roles.contains(role)).map(String::as_str)
+}

@@ -1,0 +1,13 @@
+//! Accounts, links, and places that change hands: each is one batch, and who cared for whom stays answerable.
+//!
+//! `accounts` makes, lists, changes and deletes; `links` logs in without a password; `practices` hands a place over in the
+//! three ways and takes one back; `custody` asks afterwards who cared for whom; `command_line` does it all by
+//! typing; `crash` kills the server in between.
+
+mod accounts;
+mod command_line;
+mod crash;
+mod custody;
+mod links;
+mod practices;
+mod village;
