@@ -4,6 +4,8 @@
 //! stored documents by `documents/filing`. Members of a wrong type count as missing; nothing here refuses a document.
 
 use serde_json::{Map, Value};
+use settle_protocol::Error;
+use settle_protocol::raw_json::{Kind, Scanner};
 
 /// Documents that everybody gets, by id.
 const FOR_EVERYBODY: [&str; 9] = [
@@ -31,6 +33,25 @@ pub const SETTINGS: &str = "settings";
 const LONGEST_KEY: usize = 1000;
 /// Ancestors that a document may embed.
 const LONGEST_CHAIN: usize = 64;
+/// Members that say where a document belongs …
+const MEMBERS: [&str; 14] = [
+    "type",
+    "roles",
+    "user",
+    "owner",
+    "parent",
+    "contact",
+    "patient_id",
+    "place_id",
+    "form",
+    "fields",
+    "sms_message",
+    "kujua_message",
+    "tasks",
+    "errors",
+];
+/// … and those of `fields`.
+const FIELDS: [&str; 5] = ["patient_id", "place_id", "patient_uuid", "needs_signoff", "private"];
 
 /// Where a document says it belongs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -99,8 +120,8 @@ impl Facts {
         if id.starts_with("_design/") {
             return Self::Nobody;
         }
-        let value: Value = serde_json::from_str(&format!("{{{members}}}")).unwrap_or_default();
-        let Value::Object(body) = value else { return Self::Nobody };
+        let whole = format!("{{{members}}}");
+        let Ok(body) = select(&mut Scanner::of_text(&whole), &MEMBERS) else { return Self::Nobody };
         if id.starts_with(USER_PREFIX) {
             let roles = body.get("roles").map(Value::to_string).unwrap_or_default();
             return Self::UserSettings { owner: id.to_owned(), roles };
@@ -120,6 +141,25 @@ impl Facts {
     pub fn is_reserved(id: &str, facts: &Self) -> bool {
         id.starts_with("_design/") || matches!(facts, Self::Everybody | Self::UserSettings { .. })
     }
+}
+
+/// The members of an object that have one of these names. All others are passed over, and of `fields` only those below are
+/// kept: a report may hold hundreds of answers, and every write reads this.
+fn select(scanner: &mut Scanner<'_>, names: &[&str]) -> Result<Map<String, Value>, Error> {
+    let mut selected = Map::new();
+    scanner.object(|name, scanner| {
+        let name = name.decode();
+        if !names.contains(&name.as_ref()) {
+            return scanner.value().map(drop);
+        }
+        let value = match name.as_ref() == "fields" && scanner.kind()? == Kind::Object {
+            true => Value::Object(select(scanner, &FIELDS)?),
+            false => serde_json::from_str(scanner.value()?).map_err(|_| Error::invalid_json())?,
+        };
+        selected.insert(name.into_owned(), value);
+        Ok(())
+    })?;
+    Ok(selected)
 }
 
 /// A value as the text it is compared as (S1): numbers as they are usually written; nothing for empty values.

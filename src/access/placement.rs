@@ -4,6 +4,8 @@
 //! `feed`. Entries that ended are kept with the position of their end, so that "could this device see it at its last pull"
 //! has an answer (S13), and so that a device learns what it lost.
 
+use std::sync::LazyLock;
+
 use settle_protocol::sequence::Position;
 
 /// A place, an account or a group, under which documents are filed: a short hash of its name.
@@ -34,13 +36,15 @@ pub fn of_user(id: &str) -> Anchor {
 /// The anchor of configuration: everybody sees what is filed here.
 #[must_use]
 pub fn of_everybody() -> Anchor {
-    short_hash("*", b"everyone")
+    static ANCHOR: LazyLock<Anchor> = LazyLock::new(|| short_hash("*", b"everyone"));
+    *ANCHOR
 }
 
 /// The anchor of records about nobody.
 #[must_use]
 pub fn of_unassigned() -> Anchor {
-    short_hash("*", b"unassigned")
+    static ANCHOR: LazyLock<Anchor> = LazyLock::new(|| short_hash("*", b"unassigned"));
+    *ANCHOR
 }
 
 /// Where what names a contact by this key is found again, when the key's meaning changes: for an id, its own anchor.

@@ -143,6 +143,8 @@ pub struct Reach {
 pub struct Scope {
     /// The id of its user-settings.
     pub user: String,
+    /// Where what belongs to the account itself is filed.
+    pub own: Anchor,
     /// Its places, and those that were granted to it, in order.
     pub reaches: Vec<Reach>,
     /// The person it acts as.
@@ -191,8 +193,10 @@ impl Scope {
         let mut reaches: Vec<Reach> = own.chain(granted).collect();
         reaches.sort_unstable();
         reaches.dedup();
+        let user = format!("{USER_PREFIX}{account}");
         Self {
-            user: format!("{USER_PREFIX}{account}"),
+            own: of_user(&user),
+            user,
             reaches,
             contact: member.contact.as_deref().map(of_contact),
             unassigned: holds(&settings.unassigned),
@@ -221,9 +225,9 @@ impl Scope {
     /// As [`Scope::sees`], for a document that is not filed yet.
     #[must_use]
     pub fn passes(&self, filter: &Filter, entries: &[Entry], at: Option<Position>) -> bool {
-        let (user, everybody, unassigned) = (of_user(&self.user), of_everybody(), of_unassigned());
+        let (everybody, unassigned) = (of_everybody(), of_unassigned());
         let shown = entries.iter().filter(|entry| entry.way.is_shown() && entry.holds(at)).any(|entry| {
-            entry.anchor == user
+            entry.anchor == self.own
                 || entry.anchor == everybody
                 || (self.unassigned && entry.anchor == unassigned)
                 || self.reaches(entry, filter)
@@ -269,7 +273,7 @@ impl Scope {
     pub fn cursors(&self, deepest: u8) -> Vec<Cursor> {
         let mut cursors = Vec::new();
         let plain = |anchor, way| Cursor { anchor, way, depth: 0, only_author: None };
-        cursors.push(plain(of_user(&self.user), Way::Contact));
+        cursors.push(plain(self.own, Way::Contact));
         cursors.push(plain(of_everybody(), Way::Contact));
         if self.unassigned {
             cursors.push(plain(of_unassigned(), Way::Record));
@@ -299,7 +303,7 @@ impl Scope {
             return self.unassigned && record;
         }
         if !self.holds(&cursor.anchor) {
-            return !record && (cursor.anchor == of_user(&self.user) || cursor.anchor == of_everybody());
+            return !record && (cursor.anchor == self.own || cursor.anchor == of_everybody());
         }
         let own = cursor.only_author.is_some() && cursor.only_author == self.contact;
         let Cursor { anchor, way, depth, .. } = cursor;
@@ -309,7 +313,7 @@ impl Scope {
     /// The anchors whose changes concern this scope.
     #[must_use]
     pub fn anchors(&self) -> Vec<Anchor> {
-        let mut anchors = vec![of_user(&self.user), of_everybody()];
+        let mut anchors = vec![self.own, of_everybody()];
         if self.unassigned {
             anchors.push(of_unassigned());
         }

@@ -5,8 +5,8 @@
 
 use std::ops::ControlFlow;
 
-use super::filed::{Filed, PLACEMENTS};
-use super::tables::{DATABASES, DocumentKey};
+use super::filed::filed_of;
+use super::tables::DATABASES;
 use crate::access::placement::of_contact;
 use crate::access::scope::ADMINISTRATIVE_ROLES;
 use crate::accounts::caller::{ACCOUNT_ADMIN, Caller};
@@ -78,8 +78,7 @@ impl Charge {
             Ok(ControlFlow::Continue(()))
         })?;
         for database in scoped {
-            let key = DocumentKey { database, id: place.to_owned() };
-            let filed: Option<Filed> = reader.get(&PLACEMENTS, &key)?;
+            let filed = filed_of(reader, database, place)?;
             let line = filed.filter(|filed| filed.contact().is_some()).map(|filed| filed.line).unwrap_or_default();
             if own.iter().any(|own| line.contains(&of_contact(own))) {
                 return Ok(true);

@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use settle_protocol::sequence::Position;
 
 use super::devices::{DEVICES, DeviceKey, DeviceRow};
-use super::filed::{FeedView, Filed, PLACEMENTS, feed_key};
+use super::filed::{FeedView, Filed, feed_key, filed_of};
 use super::read::document;
 use super::scopes::{deepest, history, scope_at};
-use super::tables::{BODIES, BodyKey, ChangeView, DatabaseId, DocumentKey};
+use super::tables::{BODIES, BodyKey, ChangeView, DatabaseId};
 use crate::access::facts::Facts;
 use crate::access::placement::{Anchor, of_contact};
 use crate::access::scope::{Cursor, Scope};
@@ -102,8 +102,7 @@ impl Exposure {
         let mut exposure = Self { row, contacts: BTreeMap::new(), others: Counts::default() };
         let mut subjects = Subjects::default();
         for id in reach.candidates(reader, database)? {
-            let bytes = reader.get_bytes(PLACEMENTS.family(), &DocumentKey::bytes(database, &id))?;
-            let Some(filed) = bytes.map(|bytes| PLACEMENTS.decode(&bytes)).transpose()? else { continue };
+            let Some(filed) = filed_of(reader, database, &id)? else { continue };
             let Some(when) = reach.when(&filed) else { continue };
             match (&filed.facts, filed.placement.filter.subject) {
                 (Facts::Contact(_), _) => exposure.contacts.entry(id).or_default().when = Some(when),

@@ -1,18 +1,19 @@
-//! The tables of scoped databases and their bytes (`storage/LAYOUT.md`): where documents are filed, and the feed rows.
+//! The bytes of scoped databases (`storage/LAYOUT.md`): where a document is filed, which stands in its row, and the feed
+//! rows.
 
 use settle_protocol::Revision;
 use settle_protocol::sequence::Position;
 
-use super::tables::{DatabaseId, read_revision, versioned, write_revision};
+use super::tables::{DOCUMENTS, DatabaseId, DocumentKey, DocumentRow, read_revision, versioned, write_revision};
 use crate::access::facts::{ContactFacts, Facts, RecordFacts};
 use crate::access::placement::{Anchor, Entry, Filter, Placement, Way};
-use crate::storage::{Decoder, Encode, Family, Key, Table, Value};
-
-/// database, document id → where it is filed
-pub const PLACEMENTS: Table<super::tables::DocumentKey, Filed> = Table::new(Family::Placements);
+use crate::storage::{Decoder, Encode, Family, Key, Read, StorageError, StorageResult, Table, Value};
 
 /// database, kind, anchor → ids
 pub const SUBJECTS: Table<SubjectKey, Texts> = Table::new(Family::Subjects);
+
+/// database, kind, anchor → who names a contact
+pub const NAMINGS: Table<SubjectKey, Naming> = Table::new(Family::Subjects);
 
 const VERSION: u8 = 1;
 
@@ -35,6 +36,8 @@ pub struct Filed {
     pub former_of: Vec<Anchor>,
     /// The revision that a move wrote, and the parents it gave (S17).
     pub moved: Option<(Revision, Vec<String>)>,
+    /// Of a contact: the position since which it has its shortcode, or has none.
+    pub coded: Position,
     /// Where it is filed.
     pub placement: Placement,
 }
@@ -226,6 +229,7 @@ impl Value for Filed {
         write_optional(out, self.names.as_deref());
         write_texts(out, &self.primary_of);
         write_anchors(out, &self.former_of);
+        out.varint(self.coded);
         match &self.moved {
             Some((revision, parents)) => {
                 out.push(1);
@@ -247,6 +251,7 @@ impl Value for Filed {
             filed.names = read_optional(&mut from)?;
             filed.primary_of = read_texts(&mut from)?;
             filed.former_of = read_anchors(&mut from)?;
+            filed.coded = from.varint()?;
             if from.byte()? == 1 {
                 filed.moved = Some((read_revision(&mut from)?, read_texts(&mut from)?));
             }
@@ -262,6 +267,25 @@ impl Value for Filed {
 #[must_use]
 pub fn placement_of(bytes: &[u8]) -> Option<Placement> {
     read_placement(&mut versioned(bytes)?)
+}
+
+/// Where a stored document is filed, out of the bytes of its row.
+///
+/// # Errors
+/// When the row does not decode.
+pub fn placement_in(row: &[u8]) -> StorageResult<Option<Placement>> {
+    let corrupt = StorageError::Corrupt { table: "documents", problem: "malformed value" };
+    DocumentRow::filed_in(row).map(|filed| placement_of(filed).ok_or(corrupt)).transpose()
+}
+
+/// What Settle knows about a stored document beside its revisions.
+///
+/// # Errors
+/// When the store fails.
+pub fn filed_of(reader: &impl Read, database: DatabaseId, id: &str) -> StorageResult<Option<Filed>> {
+    let row = reader.get_bytes(DOCUMENTS.family(), &DocumentKey::bytes(database, id))?;
+    let corrupt = StorageError::Corrupt { table: "documents", problem: "malformed value" };
+    row.as_deref().and_then(DocumentRow::filed_in).map(|filed| Filed::decode(filed).ok_or(corrupt)).transpose()
 }
 
 /// Bits of a feed row.
@@ -374,6 +398,28 @@ impl Value for Texts {
     }
 }
 
+/// Which places name a contact as their primary contact.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Naming {
+    /// Those that do, by id.
+    pub places: Vec<String>,
+    /// Those that no longer do, while no contact is stored that could keep them itself.
+    pub formers: Vec<Anchor>,
+}
+
+impl Value for Naming {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(VERSION);
+        write_texts(out, &self.places);
+        write_anchors(out, &self.formers);
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut from = versioned(bytes)?;
+        Some(Self { places: read_texts(&mut from)?, formers: read_anchors(&mut from)? })
+    }
+}
+
 /// Keys of the family `subjects`.
 pub mod subjects {
     use super::{Anchor, DatabaseId, SubjectKey};
@@ -393,7 +439,7 @@ pub mod subjects {
         SubjectKey(key(database, b'a', &of_key(code)))
     }
 
-    /// Places that name a contact.
+    /// Who names a contact.
     #[must_use]
     pub fn naming(database: DatabaseId, contact: &Anchor) -> SubjectKey {
         SubjectKey(key(database, b'p', contact))
@@ -441,7 +487,9 @@ mod tests {
             (Facts::UserSettings { owner: "o".into(), roles: "[]".into() }, vec![], None),
             (Facts::Nobody, vec![], None),
         ] {
-            let filed = Filed { facts, line, moved, deleted: true, placement: placement.clone(), ..Filed::default() };
+            let coded = if line.is_empty() { 0 } else { 300 };
+            let mut filed = Filed { facts, line, moved, deleted: true, coded, ..Filed::default() };
+            filed.placement = placement.clone();
             let mut bytes = Vec::new();
             filed.encode(&mut bytes);
             assert_eq!(Filed::decode(&bytes), Some(filed));

@@ -10,19 +10,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
+use std::rc::Rc;
 
+use settle_protocol::Revision;
 use settle_protocol::sequence::Position;
 
 use super::filed::{
-    FeedView, Filed, PLACEMENTS, SUBJECTS, SubjectKey, Texts, feed_key, feed_prefix, subjects, way_and_depth,
+    FeedView, Filed, NAMINGS, Naming, SUBJECTS, SubjectKey, Texts, feed_key, feed_prefix, filed_of, subjects,
+    way_and_depth,
 };
 use super::resolving::{Places, Wanted, primary_in};
-use super::tables::{CHANGES, ChangeKey, ChangeRow, ChangeView, DOCUMENTS, DocumentKey, DocumentRow};
+use super::tables::{CHANGES, ChangeKey, ChangeRow, ChangeView, DOCUMENTS, DocumentHead, DocumentKey, DocumentRow};
 use super::write::Writing;
 use crate::access::facts::Facts;
 use crate::access::placement::{Anchor, Entry, Way, of_contact, of_key};
 use crate::storage::{Family, Range, Read, StorageError, StorageResult, Value};
 
+/// Documents whose rows are looked up together.
+const READ_TOGETHER: usize = 512;
 /// Earlier filters that a document remembers.
 const PAST_FILTERS: usize = 8;
 /// Earlier stays of a document in one place that it remembers apart; older ones become one.
@@ -43,17 +48,56 @@ struct Consequences {
     fresh: bool,
 }
 
+/// What is to be written of the rows of a document.
+struct Renewal<'c> {
+    /// Its position until now.
+    before: Option<Position>,
+    /// Its row of the log; `None` when it is gone altogether (purged).
+    change: Option<&'c [u8]>,
+    /// Only rows that come or go. The others stay where they stand: nothing changed for whoever reads those.
+    moving: bool,
+}
+
+fn encoded(value: &impl Value) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(512);
+    value.encode(&mut bytes);
+    bytes
+}
+
 impl Writing<'_, '_> {
     /// Where a document is filed.
     ///
     /// # Errors
     /// When the store fails.
-    pub fn filed(&self, id: &str) -> StorageResult<Option<Filed>> {
-        self.batch.get(&PLACEMENTS, &DocumentKey { database: self.id, id: id.to_owned() })
+    pub fn filed(&self, id: &str) -> StorageResult<Option<Rc<Filed>>> {
+        if let Some(known) = self.known.contact(id) {
+            return Ok(known);
+        }
+        let filed = filed_of(self.batch, self.id, id)?.map(Rc::new);
+        self.known.note(id, filed.as_ref());
+        Ok(filed)
     }
 
-    /// Files a document whose tree changed. `before`: its position until now; `change`: its new row of the log, `None` when
-    /// it is gone altogether (purged).
+    /// Where a contact is filed; `None` for what is no contact.
+    pub(super) fn contact(&self, id: &str) -> StorageResult<Option<Rc<Filed>>> {
+        Ok(self.filed(id)?.filter(|filed| filed.contact().is_some()))
+    }
+
+    /// Files a stored document otherwise: its row of the log and its position stay.
+    pub(super) fn put_filed(&mut self, id: &str, filed: Filed) -> StorageResult<()> {
+        let row = self.batch.get_bytes(DOCUMENTS.family(), &DocumentKey::bytes(self.id, id))?.ok_or(CORRUPT)?;
+        self.put_filed_in(id, &row, filed)
+    }
+
+    fn put_filed_in(&mut self, id: &str, row: &[u8], filed: Filed) -> StorageResult<()> {
+        let row = DocumentRow::with_filed(row, &encoded(&filed)).ok_or(CORRUPT)?;
+        self.batch.put_bytes(DOCUMENTS.family(), DocumentKey::bytes(self.id, id), row);
+        self.known.note(id, Some(&Rc::new(filed)));
+        Ok(())
+    }
+
+    /// Files and stores a document whose tree changed. `before`: its position until now; `change`: its new row of the log,
+    /// `None` when it is gone altogether (purged).
     ///
     /// # Errors
     /// When the store fails.
@@ -61,10 +105,13 @@ impl Writing<'_, '_> {
         &mut self,
         id: &str,
         before: Option<Position>,
-        row: &DocumentRow,
-        change: Option<&ChangeRow>,
+        row: DocumentRow,
+        change: Option<&[u8]>,
     ) -> StorageResult<()> {
-        let old = self.filed(id)?;
+        let old = match row.filed.as_slice() {
+            [] => None,
+            bytes => Some(Filed::decode(bytes).ok_or(CORRUPT)?),
+        };
         let mut new = old.clone().unwrap_or_default();
         match row.tree.winner() {
             None => new = Filed { placement: new.placement, ..Filed::default() },
@@ -72,9 +119,9 @@ impl Writing<'_, '_> {
                 new.deleted = winner.deleted;
                 if !winner.deleted || old.is_none() {
                     let revision = winner.revision.clone();
-                    new.facts = self.facts_of(id, row, &revision)?;
-                    self.keep_moved(row, &mut new);
-                    new.names = self.counting_primary(id, &revision, old.as_ref(), &new)?;
+                    new.facts = self.facts_of(id, &row, &revision)?;
+                    self.keep_moved(&row, &mut new);
+                    new.names = self.counting_primary(id, &row, &revision, old.as_ref(), &new)?;
                 }
                 if new.deleted {
                     new.names = None;
@@ -86,22 +133,21 @@ impl Writing<'_, '_> {
         {
             new.placement.brought = Some((device, self.counters.position));
         }
-        let change = change.map(|change| {
-            let mut bytes = Vec::with_capacity(64);
-            change.encode(&mut bytes);
-            bytes
-        });
-        self.refile(id, old, new, before, change.as_deref())
+        self.refile(id, old.unwrap_or_default(), new, row, &Renewal { before, change, moving: false })
     }
 
-    fn facts_of(&mut self, id: &str, row: &DocumentRow, revision: &settle_protocol::Revision) -> StorageResult<Facts> {
-        if let Some((fresh, facts)) = self.fresh.take()
-            && fresh == *revision
+    fn facts_of(&mut self, id: &str, row: &DocumentRow, revision: &Revision) -> StorageResult<Facts> {
+        let fresh = self.fresh.take().filter(|(fresh, _)| fresh == revision);
+        let mut facts = match fresh {
+            Some((_, facts)) => facts,
+            None => self.body(id, row, revision)?.map(|body| Facts::of(id, &body.text)).unwrap_or_default(),
+        };
+        if let Facts::Record(record) = &mut facts
+            && !record.needs_signoff
         {
-            return Ok(facts);
+            record.author.truncate(1); // whom the author is below is asked for sign-off only
         }
-        let body = self.body(id, row, revision)?;
-        Ok(body.map(|body| Facts::of(id, &body.text)).unwrap_or_default())
+        Ok(facts)
     }
 
     /// S17: the place that a move gave stands until the winner descends from the revision that the move wrote.
@@ -114,25 +160,28 @@ impl Writing<'_, '_> {
         }
     }
 
-    /// Writes the placement and the feed rows of one document, then files again what hangs on it.
+    /// Writes a document and its feed rows, then files again what hangs on it.
     fn refile(
         &mut self,
         id: &str,
-        old: Option<Filed>,
+        old: Filed,
         mut new: Filed,
-        before: Option<Position>,
-        change: Option<&[u8]>,
+        mut row: DocumentRow,
+        renewal: &Renewal<'_>,
     ) -> StorageResult<()> {
-        let old = old.unwrap_or_default();
         let mut then = Consequences::default();
         self.update_contact(id, &old, &mut new, &mut then)?;
         let places = self.places(&new)?;
         self.expect(id, &old, &mut new, &places)?;
-        self.write_rows(id, &old, &mut new, places, before, change);
-        let key = DocumentKey { database: self.id, id: id.to_owned() };
-        match change {
-            Some(_) => self.batch.put(&PLACEMENTS, &key, &new),
-            None => self.batch.delete(&PLACEMENTS, &key),
+        self.write_rows(id, &old, &mut new, places, renewal);
+        let key = DocumentKey::bytes(self.id, id);
+        if renewal.change.is_some() {
+            row.filed = encoded(&new);
+            self.batch.put_bytes(DOCUMENTS.family(), key, encoded(&row));
+            self.known.note(id, Some(&Rc::new(new)));
+        } else {
+            self.batch.delete_bytes(DOCUMENTS.family(), key);
+            self.known.note(id, None);
         }
         self.follow_up(id, then)
     }
@@ -152,7 +201,7 @@ impl Writing<'_, '_> {
             then.keys.insert(of_key(id));
             then.subjects.extend(self.holder_of(id)?.map(|holder| of_contact(&holder)));
             then.fresh = is;
-            new.primary_of = if is { self.places_naming(&anchor)? } else { Vec::new() };
+            self.change_role(&anchor, old, new, is)?;
         }
         if old.line != new.line {
             then.lines.insert(anchor);
@@ -169,6 +218,7 @@ impl Writing<'_, '_> {
         let code = |filed: &Filed| filed.contact().and_then(|contact| contact.shortcode.clone());
         let (code_before, code_now) = (code(old), code(new));
         if code_before != code_now {
+            new.coded = self.counters.position;
             // Records that name somebody by the code are found at its holder, or wait for one.
             for code in [&code_before, &code_now].into_iter().flatten() {
                 then.subjects.extend(self.holder_of(code)?.map(|holder| of_contact(&holder)));
@@ -204,38 +254,63 @@ impl Writing<'_, '_> {
         for (contact, named) in [(before, false), (now, true)] {
             let Some(contact) = contact else { continue };
             let subject = of_contact(contact);
-            let key = subjects::naming(self.id, &subject);
-            let mut places = self.batch.get(&SUBJECTS, &key)?.unwrap_or_default();
-            places.0.retain(|known| known != place);
-            if named {
-                places.0.push(place.to_owned());
+            let itself = contact == place; // a place that names itself is in range already
+            let stored = if itself { None } else { self.contact(contact)? };
+            let mut naming = self.naming(&subject)?;
+            naming.places.retain(|known| known != place);
+            naming.formers.retain(|known| known != anchor);
+            match named {
+                true => naming.places.push(place.to_owned()),
+                false if stored.is_none() && !itself => naming.formers.push(*anchor),
+                false => {}
             }
-            self.put_texts(key, places);
-            if contact == place {
-                continue; // a place that names itself is in range already
-            }
-            let Some(mut filed) = self.filed(contact)? else { continue };
+            self.put_naming(&subject, &naming);
+            let Some(filed) = stored else { continue };
+            let mut filed = Rc::unwrap_or_clone(filed);
             filed.primary_of.retain(|known| known != place);
             filed.former_of.retain(|known| known != anchor);
             match named {
                 true => filed.primary_of.push(place.to_owned()),
                 false => filed.former_of.push(*anchor),
             }
-            let key = DocumentKey { database: self.id, id: contact.to_owned() };
-            self.batch.put(&PLACEMENTS, &key, &filed);
+            self.put_filed(contact, filed)?;
             then.subjects.insert(subject);
         }
         Ok(())
     }
 
-    pub(super) fn places_naming(&self, contact: &Anchor) -> StorageResult<Vec<String>> {
-        Ok(self.batch.get(&SUBJECTS, &subjects::naming(self.id, contact))?.unwrap_or_default().0)
+    /// A document becomes a contact, or no longer is one: who names it, and who once did, is kept with it or without it.
+    fn change_role(&mut self, anchor: &Anchor, old: &Filed, new: &mut Filed, is: bool) -> StorageResult<()> {
+        let mut naming = self.naming(anchor)?;
+        new.primary_of = if is { naming.places.clone() } else { Vec::new() };
+        if is && !naming.formers.is_empty() {
+            new.former_of = std::mem::take(&mut naming.formers);
+            self.put_naming(anchor, &naming);
+        } else if !is && !old.former_of.is_empty() {
+            naming.formers.clone_from(&old.former_of);
+            self.put_naming(anchor, &naming);
+        }
+        Ok(())
+    }
+
+    /// Who names a contact as primary contact.
+    pub(super) fn naming(&self, contact: &Anchor) -> StorageResult<Naming> {
+        Ok(self.batch.get(&NAMINGS, &subjects::naming(self.id, contact))?.unwrap_or_default())
+    }
+
+    fn put_naming(&mut self, contact: &Anchor, naming: &Naming) {
+        let key = subjects::naming(self.id, contact);
+        match *naming == Naming::default() {
+            true => self.batch.delete(&NAMINGS, &key),
+            false => self.batch.put(&NAMINGS, &key, naming),
+        }
     }
 
     fn change_claims(&mut self, code: &str, change: impl FnOnce(&mut Vec<String>)) -> StorageResult<()> {
         let key = subjects::claims(self.id, code);
         let mut claims = self.batch.get(&SUBJECTS, &key)?.unwrap_or_default();
         change(&mut claims.0);
+        self.known.note_holder(code, claims.0.first().map(String::as_str));
         self.put_texts(key, claims);
         Ok(())
     }
@@ -278,17 +353,11 @@ impl Writing<'_, '_> {
         Ok(self.batch.get_bytes(Family::Subjects, &subjects::expected(self.id, key))?.is_some())
     }
 
-    /// Brings the feed rows of a document to what is wanted, at the present position.
-    fn write_rows(
-        &mut self,
-        id: &str,
-        old: &Filed,
-        new: &mut Filed,
-        places: Places,
-        before: Option<Position>,
-        change: Option<&[u8]>,
-    ) {
+    /// Brings the feed rows of a document to what is wanted. What comes and goes does so at the present position. A row
+    /// stands at the position of the document, or at that of joining if that is later.
+    fn write_rows(&mut self, id: &str, old: &Filed, new: &mut Filed, places: Places, renewal: &Renewal<'_>) {
         let (database, position) = (self.id, self.counters.position);
+        let Renewal { before, change, moving } = *renewal;
         let Places { wanted: mut missing, filter, .. } = places;
         let mut kept = BTreeSet::new();
         let mut entries = Vec::with_capacity(missing.len() + old.placement.entries.len());
@@ -297,7 +366,8 @@ impl Writing<'_, '_> {
             let key_at = |at| feed_key(database, &entry.anchor, entry.way, entry.depth, at);
             let stays = missing.get(&(entry.anchor, entry.way)) == Some(&entry.depth) && change.is_some();
             match (entry.left, before) {
-                (None, Some(before)) => self.batch.delete_bytes(Family::Feed, key_at(before)),
+                (None, Some(_)) if stays && moving => {}
+                (None, Some(before)) => self.batch.delete_bytes(Family::Feed, key_at(before.max(entry.joined))),
                 (Some(left), _) if stays || change.is_none() => self.batch.delete_bytes(Family::Feed, key_at(left)),
                 _ => {}
             }
@@ -321,7 +391,8 @@ impl Writing<'_, '_> {
         }
         if let Some(change) = change {
             let bytes = FeedView::present(&filter, change);
-            for entry in entries.iter().filter(|entry| entry.left.is_none()) {
+            let written = |entry: &&Entry| entry.left.is_none() && (!moving || entry.joined == position);
+            for entry in entries.iter().filter(written) {
                 let key = feed_key(database, &entry.anchor, entry.way, entry.depth, position);
                 self.batch.put_bytes(Family::Feed, key, bytes.clone());
                 if entry.way.is_shown() {
@@ -344,12 +415,12 @@ impl Writing<'_, '_> {
     /// # Errors
     /// When the store fails.
     pub(super) fn confirm_primary(&mut self, place: &str, primary: &str) -> StorageResult<()> {
-        let Some(mut filed) = self.filed(place)? else { return Ok(()) };
+        let Some(filed) = self.filed(place)? else { return Ok(()) };
         if filed.deleted || filed.names.is_some() || primary_in(&filed.facts) != Some(primary) {
             return Ok(());
         }
-        filed.names = Some(primary.to_owned());
-        self.batch.put(&PLACEMENTS, &DocumentKey { database: self.id, id: place.to_owned() }, &filed);
+        let names = Some(primary.to_owned());
+        self.put_filed(place, Filed { names, ..Rc::unwrap_or_clone(filed) })?;
         let mut then = Consequences::default();
         self.renamed(place, &of_contact(place), None, Some(primary), &mut then)?;
         self.follow_up(place, then)
@@ -400,22 +471,28 @@ impl Writing<'_, '_> {
             }
         }
         others.remove(id);
-        for other in others {
-            self.file_again(&other)?;
+        let others: Vec<String> = others.into_iter().collect();
+        for others in others.chunks(READ_TOGETHER) {
+            let keys: Vec<Vec<u8>> = others.iter().map(|other| DocumentKey::bytes(self.id, other)).collect();
+            let rows = self.batch.get_many(DOCUMENTS.family(), &keys)?;
+            for (other, row) in others.iter().zip(rows) {
+                if let Some(row) = row {
+                    self.file_again(other, row)?; // writes no other document's row
+                }
+            }
         }
         Ok(())
     }
 
     /// Brings the line of a stored contact to what it is below its parent now.
     fn draw_line_again(&mut self, id: &str) -> StorageResult<()> {
-        let Some(mut filed) = self.filed(id)? else { return Ok(()) };
+        let Some(filed) = self.filed(id)? else { return Ok(()) };
         let Some(contact) = filed.contact() else { return Ok(()) };
         let line = self.line_of(id, &contact.parents)?;
         if filed.line != line {
             self.touched.insert(id.to_owned());
             self.deepen(line.len())?;
-            filed.line = line;
-            self.batch.put(&PLACEMENTS, &DocumentKey { database: self.id, id: id.to_owned() }, &filed);
+            self.put_filed(id, Filed { line, ..Rc::unwrap_or_clone(filed) })?;
         }
         Ok(())
     }
@@ -430,41 +507,38 @@ impl Writing<'_, '_> {
         })
     }
 
-    /// Files a document whose own revisions did not change. It gets a new position only if that changes what it is filed
-    /// under.
-    fn file_again(&mut self, id: &str) -> StorageResult<()> {
-        let Some(old) = self.filed(id)? else { return Ok(()) };
+    /// Files a document whose own revisions did not change. It takes a new position only if that changes what it is filed
+    /// under: for the rows that come and go, and for all of them if what else decides about readers changed.
+    fn file_again(&mut self, id: &str, mut row: Vec<u8>) -> StorageResult<()> {
+        let Some(filed) = DocumentRow::filed_in(&row) else { return Ok(()) };
+        let old = Filed::decode(filed).ok_or(CORRUPT)?;
         let mut new = old.clone();
         let places = self.places(&new)?;
         self.expect(id, &old, &mut new, &places)?;
         let present: Wanted = old.placement.present().map(|entry| ((entry.anchor, entry.way), entry.depth)).collect();
-        let key = DocumentKey { database: self.id, id: id.to_owned() };
-        if present == places.wanted && places.filter == old.placement.filter {
-            if new != old {
-                self.batch.put(&PLACEMENTS, &key, &new);
-            }
-            return Ok(());
+        let same_filter = places.filter == old.placement.filter;
+        if present == places.wanted && same_filter {
+            return if new == old { Ok(()) } else { self.put_filed_in(id, &row, new) };
         }
-        let Some((before, change)) = self.advance(id)? else { return Ok(()) };
-        self.write_rows(id, &old, &mut new, places, Some(before), Some(&change));
-        self.batch.put(&PLACEMENTS, &key, &new);
-        Ok(())
-    }
-
-    /// Gives a document the next position without a new revision. Returns the position before and its row of the log.
-    fn advance(&mut self, id: &str) -> StorageResult<Option<(Position, Vec<u8>)>> {
-        let key = DocumentKey::bytes(self.id, id);
-        let Some(mut row) = self.batch.get_bytes(DOCUMENTS.family(), &key)? else { return Ok(None) };
-        let before = DocumentRow::position_in(&row).ok_or(CORRUPT)?;
-        let change_key = |position| CHANGES.key(&ChangeKey { database: self.id, position });
-        let Some(change) = self.batch.get_bytes(Family::Changes, &change_key(before))? else { return Ok(None) };
+        let head = DocumentHead::decode(&row).ok_or(CORRUPT)?;
+        let before = head.position;
+        let change = match head.conflicted {
+            true => ChangeRow::of(id, &DOCUMENTS.decode(&row)?.tree).ok_or(CORRUPT)?,
+            false => ChangeRow { id: id.to_owned(), deleted: head.deleted, leaves: vec![head.winner] },
+        };
+        let change = encoded(&change);
         self.counters.position += 1;
         let position = self.counters.position;
-        DocumentRow::set_position_in(&mut row, position);
-        self.batch.delete_bytes(Family::Changes, change_key(before));
-        self.batch.put_bytes(Family::Changes, change_key(position), change.clone());
-        self.batch.put_bytes(DOCUMENTS.family(), key, row);
-        Ok(Some((before, change)))
+        // Whether a private record is hidden depends on its entries together: then whoever reads one row needs it anew.
+        let moving = same_filter && !places.filter.private;
+        if !moving {
+            let key_at = |position| CHANGES.key(&ChangeKey { database: self.id, position });
+            self.batch.delete_bytes(Family::Changes, key_at(before));
+            self.batch.put_bytes(Family::Changes, key_at(position), change.clone());
+            DocumentRow::set_position_in(&mut row, position);
+        }
+        self.write_rows(id, &old, &mut new, places, &Renewal { before: Some(before), change: Some(&change), moving });
+        self.put_filed_in(id, &row, new)
     }
 }
 

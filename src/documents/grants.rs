@@ -13,9 +13,9 @@ use settle_protocol::{Error, ErrorKind};
 
 use super::databases::{Database, still_there};
 use super::error::DocumentResult;
-use super::filed::{Filed, PLACEMENTS};
+use super::filed::filed_of;
 use super::scopes::{STEWARD, note_grants, scope_at};
-use super::tables::{DATABASES, DatabaseId, DocumentKey};
+use super::tables::{DATABASES, DatabaseId};
 use crate::access::placement::{Anchor, of_contact};
 use crate::access::scope::{Granted, Reach};
 use crate::accounts::ledger::{self, Line};
@@ -136,7 +136,7 @@ pub fn list(reader: &impl Read, to: Option<&str>) -> StorageResult<Vec<Grant>> {
 
 /// A place with the line above it, nearest first, itself at 0.
 fn line_of(reader: &impl Read, database: DatabaseId, place: &str) -> StorageResult<Option<Vec<Anchor>>> {
-    let filed: Option<Filed> = reader.get(&PLACEMENTS, &DocumentKey { database, id: place.to_owned() })?;
+    let filed = filed_of(reader, database, place)?;
     Ok(filed.filter(|filed| filed.contact().is_some() && !filed.deleted).map(|filed| filed.line))
 }
 

@@ -6,6 +6,7 @@
 //! the order in the batch, and a refused document grants nothing (S7). What stays refused goes to escrow.
 
 use std::collections::HashSet;
+use std::rc::Rc;
 
 use settle_protocol::sequence::Position;
 use settle_protocol::{Error, ErrorKind, Revision};
@@ -14,9 +15,10 @@ use super::devices::{DEVICES, DeviceKey, DeviceRow};
 use super::error::{DocumentError, DocumentResult};
 use super::escrow::{self, ESCROW, EscrowKey, EscrowRow, Reason, Refusal};
 use super::filed::Filed;
-use super::provenance::{PROVENANCE, ProvenanceKey};
+use super::provenance::provenance_of;
 use super::resolving::{Wanted, primary_in};
 use super::scopes::scope_at;
+use super::tables::DocumentRow;
 use super::write::{Mode, Write, WriteAttachment, Writing};
 use crate::access::facts::Facts;
 use crate::access::placement::{Anchor, Entry, Filter, Way, of_contact};
@@ -76,6 +78,21 @@ impl State {
     fn saw(&self, stored: &Filed) -> bool {
         let since = |(device, at): ([u8; 16], Position)| device == self.device && self.at.is_some_and(|pull| at > pull);
         self.scope.sees(&stored.placement, self.at) || stored.placement.brought.is_some_and(since)
+    }
+}
+
+impl State {
+    /// Whether something is to be seen before it may be written over: what is deleted now may not have been deleted then.
+    fn held(&self, stored: &Filed) -> bool {
+        let then = |at| stored.placement.entries.iter().any(|entry| entry.holds(Some(at)));
+        !stored.deleted || self.at.is_some_and(then)
+    }
+
+    /// Whether a key meant this contact: by its id always; by a shortcode since it has that one, or if this device has
+    /// brought the contact since.
+    fn knew(&self, key: &str, id: &str, contact: &Filed) -> bool {
+        let brought = |at| contact.placement.brought.is_some_and(|(device, since)| device == self.device && since > at);
+        key == id || self.at.is_none_or(|at| contact.coded <= at || brought(at))
     }
 }
 
@@ -196,7 +213,7 @@ impl Writing<'_, '_> {
     fn judge(&self, state: &State, write: &Write, facts: &Facts) -> DocumentResult<Option<Refused>> {
         let refused = |reason| Ok(Some(Refused { reason, only_hidden: false }));
         let stored = self.filed(&write.id)?;
-        let live = stored.as_ref().filter(|stored| !stored.deleted);
+        let live = stored.as_deref().filter(|stored| !stored.deleted);
         let reserved = Facts::is_reserved(&write.id, facts)
             || stored.as_ref().is_some_and(|stored| Facts::is_reserved(&write.id, &stored.facts));
         if reserved {
@@ -216,7 +233,7 @@ impl Writing<'_, '_> {
         if !state.writable.passes(&filter, &entries, None) {
             return refused(if known { Reason::OutOfScope } else { Reason::UnknownSubject });
         }
-        let hidden = live.is_some_and(|stored| !state.saw(stored));
+        let hidden = stored.as_deref().is_some_and(|stored| state.held(stored) && !state.saw(stored));
         Ok(hidden.then_some(Refused { reason: Reason::OutOfScope, only_hidden: true }))
     }
 
@@ -227,11 +244,11 @@ impl Writing<'_, '_> {
             _ => true,
         };
         let Some(at) = state.at else {
-            let mut filed = self.filed(id)?.unwrap_or_default();
+            let mut filed = Rc::unwrap_or_clone(self.filed(id)?.unwrap_or_default());
             filed.deleted = false;
             if let Facts::Contact(contact) = facts {
                 filed.line = self.line_of(id, &contact.parents)?;
-                filed.primary_of = self.places_naming(&of_contact(id))?;
+                filed.primary_of = self.naming(&of_contact(id))?.places;
             }
             filed.facts = facts.clone();
             let places = self.places(&filed)?;
@@ -251,7 +268,9 @@ impl Writing<'_, '_> {
             }
             Facts::Record(record) => {
                 filter = self.places(&Filed { facts: facts.clone(), ..Filed::default() })?.filter;
-                if let Some((subject, filed)) = self.subject_of(facts)? {
+                let subject = self.subject_of(facts)?;
+                let key = record.subject.as_deref().unwrap_or_default();
+                if let Some((subject, filed)) = subject.filter(|(id, filed)| state.knew(key, id, filed)) {
                     self.line_then(state, at, &subject, &[], 0, Way::Record, &mut wanted)?;
                     primaries_then(&filed, at, Way::PrimaryRecord, &mut wanted);
                 }
@@ -266,7 +285,8 @@ impl Writing<'_, '_> {
                 }
             }
             Facts::Target(owner) => {
-                if let Some((owner, filed)) = self.meant_by(owner)? {
+                let meant = self.meant_by(owner)?.filter(|(id, filed)| state.knew(owner, id, filed));
+                if let Some((owner, filed)) = meant {
                     self.line_then(state, at, &owner, &[], 0, Way::Contact, &mut wanted)?;
                     primaries_then(&filed, at, Way::Primary, &mut wanted);
                 }
@@ -278,7 +298,7 @@ impl Writing<'_, '_> {
         Ok((wanted, filter, known))
     }
 
-    fn subject_of(&self, facts: &Facts) -> StorageResult<Option<(String, Filed)>> {
+    fn subject_of(&self, facts: &Facts) -> StorageResult<Option<(String, Rc<Filed>)>> {
         match facts {
             Facts::Record(record) => match &record.subject {
                 Some(key) => self.meant_by(key),
@@ -301,7 +321,7 @@ impl Writing<'_, '_> {
         way: Way,
         wanted: &mut Wanted,
     ) -> StorageResult<()> {
-        let Some(filed) = self.filed(id)?.filter(|filed| filed.contact().is_some()) else {
+        let Some(filed) = self.contact(id)? else {
             for (step, id) in embedded.iter().enumerate() {
                 if wanted.contains_key(&(of_contact(id), way)) {
                     break;
@@ -357,6 +377,7 @@ impl Writing<'_, '_> {
         let author = self.author.clone();
         let refusal = Refusal { account: &author.account, device: author.device, now: author.now, reason, waiting_for };
         escrow::keep(self.batch, self.id, write, path, refusal)?;
+        self.expect_escrow();
         Ok(newest.clone())
     }
 
@@ -385,6 +406,7 @@ impl Writing<'_, '_> {
     pub(super) fn counting_primary(
         &self,
         id: &str,
+        row: &DocumentRow,
         revision: &Revision,
         old: Option<&Filed>,
         new: &Filed,
@@ -394,7 +416,7 @@ impl Writing<'_, '_> {
         if old.is_some_and(|old| old.names.as_deref() == Some(primary)) {
             return counts();
         }
-        let brought = self.batch.get(&PROVENANCE, &ProvenanceKey::new(self.id, id, revision))?;
+        let brought = provenance_of(self.batch, self.id, row.cluster, id, revision)?;
         if brought.as_ref().is_none_or(|brought| brought.trusted) {
             return counts();
         }

@@ -19,6 +19,7 @@ pub mod grants;
 pub mod handover;
 pub mod incarnations;
 pub mod judging;
+mod known;
 pub mod listing;
 pub mod local;
 pub mod maintenance;

@@ -2,20 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
+use std::rc::Rc;
 
 use settle_protocol::{Error, Revision};
 
 use super::devices::{DEVICES, DeviceRow};
 use super::error::{DocumentError, DocumentResult};
-use super::filed::{FeedView, PLACEMENTS, feed_prefix};
+use super::filed::{FeedView, Filed, feed_prefix};
 use super::members::with_members;
 use super::resolving::parents_below;
 use super::scopes::scope_at;
-use super::tables::{ChangeView, DatabaseId, DocumentKey};
+use super::tables::{ChangeView, DOCUMENTS, DatabaseId, DocumentKey};
 use super::write::{Mode, Write, WriteAttachment, Writing};
 use crate::access::placement::{Placement, of_contact};
 use crate::accounts::tables::ACCOUNTS;
 use crate::storage::{Family, Range, Read, StorageError, StorageResult};
+
+/// Rows that are looked up together.
+const READ_TOGETHER: usize = 512;
 
 /// What a move did.
 #[derive(Debug, Clone)]
@@ -50,8 +54,7 @@ pub fn move_contact(writing: &mut Writing<'_, '_>, id: &str, to: &str, most: usi
     if place.line.contains(&of_contact(id)) {
         return Err(Error::bad_request(format!("{to} lies below {id}, which therefore cannot be moved there.")).into());
     }
-    let below = below(writing, id, most + 1)?.len();
-    if below > most {
+    if has_more_below(writing.batch, writing.id, id, most)? {
         let reason = format!(
             "More than {most} documents lie below {id}. Move what is below it piece by piece, or raise \
              [settle] max_move_documents."
@@ -63,10 +66,9 @@ pub fn move_contact(writing: &mut Writing<'_, '_>, id: &str, to: &str, most: usi
     let body = writing.body(id, &row, &winner)?.ok_or_else(Error::missing)?;
     let parents = parents_below(writing, to)?;
     let before = writing.counters.position;
-    let key = DocumentKey { database: writing.id, id: id.to_owned() };
-    if let Some(mut filed) = writing.filed(id)?.filter(|filed| filed.moved.is_some()) {
-        filed.moved = None; // an earlier move does not stand against this one, even if the winner never saw it
-        writing.batch.put(&PLACEMENTS, &key, &filed);
+    if let Some(filed) = writing.filed(id)?.filter(|filed| filed.moved.is_some()) {
+        // An earlier move does not stand against this one, even if the winner never saw it.
+        writing.put_filed(id, Filed { moved: None, ..Rc::unwrap_or_clone(filed) })?;
     }
     let revision = writing.write(Write {
         id: id.to_owned(),
@@ -77,15 +79,15 @@ pub fn move_contact(writing: &mut Writing<'_, '_>, id: &str, to: &str, most: usi
         user: None,
         facts: None,
     })?;
-    if let Some(mut filed) = writing.filed(id)? {
-        filed.moved = Some((revision.clone(), parents));
-        writing.batch.put(&PLACEMENTS, &key, &filed);
+    if let Some(filed) = writing.filed(id)? {
+        let moved = Some((revision.clone(), parents));
+        writing.put_filed(id, Filed { moved, ..Rc::unwrap_or_clone(filed) })?;
     }
     Ok(Moved { revision, documents: writing.counters.position - before })
 }
 
-fn live_contact(writing: &Writing<'_, '_>, id: &str) -> DocumentResult<super::filed::Filed> {
-    let filed = writing.filed(id)?.filter(|filed| filed.contact().is_some() && !filed.deleted);
+fn live_contact(writing: &Writing<'_, '_>, id: &str) -> DocumentResult<Rc<Filed>> {
+    let filed = writing.contact(id)?.filter(|filed| !filed.deleted);
     Ok(filed.ok_or_else(|| Error::not_found(format!("There is no place or person {id}.")))?)
 }
 
@@ -104,18 +106,46 @@ pub fn with_parent(members: &str, parents: &[String]) -> Result<String, Error> {
     with_members(members, &[("parent", Some(parent.unwrap_or_default().to_string()))])
 }
 
+/// Whether more documents than this are filed under a contact.
+fn has_more_below(reader: &impl Read, database: DatabaseId, id: &str, most: usize) -> StorageResult<bool> {
+    let mut rows = 0;
+    reader.scan(Family::Feed, &Range::prefix(&feed_prefix(database, &of_contact(id), None)), &mut |_, _| {
+        rows += 1;
+        Ok(if rows <= most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+    })?;
+    // A document has a row at least; only if there are many rows, who they are has to be asked.
+    Ok(rows > most && below(reader, database, id, most.saturating_add(1))?.len() > most)
+}
+
 /// Ids of all documents filed under a contact.
-fn below(writing: &Writing<'_, '_>, id: &str, most: usize) -> StorageResult<BTreeSet<String>> {
+fn below(reader: &impl Read, database: DatabaseId, id: &str, most: usize) -> StorageResult<BTreeSet<String>> {
     let mut ids = BTreeSet::new();
-    let prefix = feed_prefix(writing.id, &of_contact(id), None);
+    let prefix = feed_prefix(database, &of_contact(id), None);
     let corrupt = StorageError::Corrupt { table: "feed", problem: "malformed value" };
-    writing.batch.scan(Family::Feed, &Range::prefix(&prefix), &mut |_, row| {
+    reader.scan(Family::Feed, &Range::prefix(&prefix), &mut |_, row| {
         if let Some(FeedView::Present { change, .. }) = FeedView::decode(row) {
             ids.insert(ChangeView::decode(change).ok_or(corrupt.clone())?.id.to_owned());
         }
         Ok(if ids.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
     })?;
     Ok(ids)
+}
+
+/// Reads what a move is going to read, before it is the writer's turn: then the writer finds it in memory, and others wait
+/// for the work only. Decides nothing.
+///
+/// # Errors
+/// When the store fails.
+pub fn read_ahead(reader: &impl Read, database: DatabaseId, id: &str, most: usize) -> StorageResult<()> {
+    let ids = below(reader, database, id, most.saturating_add(1))?;
+    if ids.len() > most {
+        return Ok(()); // it will be refused
+    }
+    let keys: Vec<Vec<u8>> = ids.iter().map(|id| DocumentKey::bytes(database, id)).collect();
+    for keys in keys.chunks(READ_TOGETHER) {
+        reader.get_many(DOCUMENTS.family(), keys)?;
+    }
+    Ok(())
 }
 
 /// A move that is only tried: the error carries what it would do, and the batch takes everything back.
@@ -144,12 +174,12 @@ impl From<StorageError> for Tried {
 /// # Errors
 /// See [`Tried`].
 pub fn try_move(writing: &mut Writing<'_, '_>, id: &str, to: &str, most: usize) -> Result<(), Tried> {
-    let ids = below(writing, id, most + 1)?;
+    let ids = below(writing.batch, writing.id, id, most + 1)?;
     let placements = |writing: &Writing<'_, '_>| -> StorageResult<BTreeMap<String, Placement>> {
         let mut all = BTreeMap::new();
         for id in &ids {
             if let Some(filed) = writing.filed(id)? {
-                all.insert(id.clone(), filed.placement);
+                all.insert(id.clone(), filed.placement.clone());
             }
         }
         Ok(all)

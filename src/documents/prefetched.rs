@@ -9,7 +9,6 @@ use std::collections::VecDeque;
 use settle_protocol::Revision;
 
 use super::tables::{BODIES, BodyKey, DatabaseId, DocumentHead, DocumentKey};
-use crate::access::view::View;
 use crate::storage::{Family, Range, Read, StorageResult, Visit};
 
 /// Rows of one family that were not asked for yet.
@@ -22,17 +21,11 @@ pub struct Prefetched<'r, R> {
 }
 
 impl<'r, R: Read> Prefetched<'r, R> {
-    /// Reads trees, bodies and, for a restricted caller, placements of these documents: of each the revision asked for, or
-    /// the winner.
+    /// Reads rows and bodies of these documents: of each the revision asked for, or the winner.
     ///
     /// # Errors
     /// When the store fails.
-    pub fn documents(
-        reader: &'r R,
-        database: DatabaseId,
-        view: &View,
-        asked: &[(&str, Option<&Revision>)],
-    ) -> StorageResult<Self> {
+    pub fn documents(reader: &'r R, database: DatabaseId, asked: &[(&str, Option<&Revision>)]) -> StorageResult<Self> {
         let keys: Vec<Vec<u8>> = asked.iter().map(|(id, _)| DocumentKey::bytes(database, id)).collect();
         let trees = reader.get_many(Family::Documents, &keys)?;
         let mut bodies = Vec::with_capacity(asked.len());
@@ -42,13 +35,9 @@ impl<'r, R: Read> Prefetched<'r, R> {
             bodies.push(BODIES.key(&key));
         }
         let found = reader.get_many(Family::Bodies, &bodies)?;
-        let mut ahead = vec![(Family::Bodies, bodies.into_iter().zip(found).collect::<Rows>().into())];
-        if view.restricted().is_some() {
-            let placements = reader.get_many(Family::Placements, &keys)?;
-            ahead.push((Family::Placements, keys.iter().cloned().zip(placements).collect::<Rows>().into()));
-        }
-        ahead.push((Family::Documents, keys.into_iter().zip(trees).collect::<Rows>().into()));
-        Ok(Self { reader, ahead })
+        let bodies: Rows = bodies.into_iter().zip(found).collect();
+        let documents: Rows = keys.into_iter().zip(trees).collect();
+        Ok(Self { reader, ahead: vec![(Family::Bodies, bodies.into()), (Family::Documents, documents.into())] })
     }
 
     /// Takes a row that was read ahead; those before it will not be asked for any more.

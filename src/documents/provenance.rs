@@ -1,14 +1,17 @@
 //! Who brought a revision of a scoped database, on which device, and when.
+//!
+//! It stands in the row of the revision's body, which is written at the same time; a row of its own would cost every write
+//! one more key. When the body goes (compaction, a history that is cut, a purge), it moves to the family `provenance`.
 
 use settle_protocol::Revision;
 use settle_protocol::sequence::Position;
 
 use super::custody::Arrival;
-use super::tables::{DatabaseId, short_hash};
+use super::tables::{BODIES, BodyKey, Cluster, DatabaseId, short_hash};
 use crate::accounts::standing::Standing;
-use crate::storage::{Family, Key, Table, Value};
+use crate::storage::{Decoder, Encode, Family, Key, Read, StorageResult, Table, Value};
 
-/// database, document, revision → who brought it
+/// database, document, revision → who brought it, once its body is gone
 pub const PROVENANCE: Table<ProvenanceKey, ProvenanceRow> = Table::new(Family::Provenance);
 
 /// Key of a revision's provenance.
@@ -69,12 +72,10 @@ impl ProvenanceRow {
             | flag(self.arrival.after_handover, AFTER_HANDOVER)
             | ((standing as u8) << STANDING_SHIFT)
     }
-}
 
-impl Value for ProvenanceRow {
-    fn encode(&self, out: &mut Vec<u8>) {
-        use crate::storage::Encode;
-        out.extend_from_slice(&[1, self.flags()]);
+    /// Appends the bytes.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.push(self.flags());
         out.string(self.account.as_bytes());
         out.extend_from_slice(&self.device);
         out.varint(self.position);
@@ -82,8 +83,8 @@ impl Value for ProvenanceRow {
         out.varint(self.arrival.epoch);
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut from = super::tables::versioned(bytes)?;
+    /// Reads the bytes.
+    pub fn read(from: &mut Decoder<'_>) -> Option<Self> {
         let flags = from.byte()?;
         let standing = STANDINGS.get(usize::from(flags >> STANDING_SHIFT)).copied()?;
         let after_handover = flags & AFTER_HANDOVER != 0;
@@ -96,6 +97,35 @@ impl Value for ProvenanceRow {
             // Rows of before end here.
             arrival: Arrival { epoch: from.varint().unwrap_or_default(), standing, after_handover },
         })
+    }
+}
+
+impl Value for ProvenanceRow {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(1);
+        self.write(out);
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        Self::read(&mut super::tables::versioned(bytes)?)
+    }
+}
+
+/// Who brought a revision; `None` for one that nobody ever brought here. `cluster`: from the row of the document.
+///
+/// # Errors
+/// When the store fails.
+pub fn provenance_of(
+    reader: &impl Read,
+    database: DatabaseId,
+    cluster: Cluster,
+    id: &str,
+    revision: &Revision,
+) -> StorageResult<Option<ProvenanceRow>> {
+    let body = reader.get(&BODIES, &BodyKey::new(database, cluster, id, revision))?;
+    match body.and_then(|body| body.provenance) {
+        Some(provenance) => Ok(Some(provenance)),
+        None => reader.get(&PROVENANCE, &ProvenanceKey::new(database, id, revision)),
     }
 }
 

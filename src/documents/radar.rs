@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use super::administration::Charge;
 use super::databases::Database;
 use super::devices::{DEVICES, DeviceKey, DeviceRow};
-use super::filed::{Filed, PLACEMENTS};
+use super::filed::{Filed, filed_of};
 use super::moves::devices;
-use super::tables::{DatabaseId, DocumentKey};
+use super::tables::DatabaseId;
 use crate::access::placement::{Anchor, of_contact};
 use crate::accounts::enrolments::{self, DeviceId, Enrolment, Kind, Wipe};
 use crate::accounts::standing::{Judged, Standing, judge};
@@ -269,8 +269,7 @@ impl Lines {
     }
 
     fn filed(&self, reader: &impl Read, id: &str) -> StorageResult<Option<Filed>> {
-        let bytes = reader.get_bytes(PLACEMENTS.family(), &DocumentKey::bytes(self.database, id))?;
-        bytes.map(|bytes| PLACEMENTS.decode(&bytes)).transpose()
+        filed_of(reader, self.database, id)
     }
 
     /// The place itself and what is above it, as far as that is stored.

@@ -12,13 +12,13 @@ use settle_protocol::{Error, Revision};
 
 use super::error::DocumentResult;
 use super::escrow::{held_for, was_sent_again};
-use super::filed::{PLACEMENTS, placement_of};
+use super::filed::placement_in;
 use super::output::Output;
-use super::provenance::{PROVENANCE, ProvenanceKey};
+use super::provenance::provenance_of;
 use super::tables::{BODIES, Body, BodyKey, DOCUMENTS, DatabaseId, DocumentKey, DocumentRow};
 use crate::access::placement::Placement;
 use crate::access::view::{View, Visible};
-use crate::storage::{Read, StorageError, StorageResult};
+use crate::storage::{Read, StorageResult};
 
 /// What to add to a document (§2.6).
 #[derive(Debug, Clone, Default)]
@@ -119,9 +119,8 @@ pub fn document(reader: &impl Read, database: DatabaseId, id: &str) -> StorageRe
 /// # Errors
 /// When the store fails.
 pub fn placement(reader: &impl Read, database: DatabaseId, id: &str) -> StorageResult<Option<Placement>> {
-    let bytes = reader.get_bytes(PLACEMENTS.family(), &DocumentKey::bytes(database, id))?;
-    let corrupt = StorageError::Corrupt { table: "placements", problem: "malformed value" };
-    bytes.map(|bytes| placement_of(&bytes).ok_or(corrupt)).transpose()
+    let row = reader.get_bytes(DOCUMENTS.family(), &DocumentKey::bytes(database, id))?;
+    row.map_or(Ok(None), |row| placement_in(&row))
 }
 
 /// Lets a value of a document through if the caller may see the document.
@@ -136,6 +135,21 @@ pub fn visible<T>(
     value: T,
 ) -> StorageResult<Option<Visible<T>>> {
     view.show(|| placement(reader, database, id), value)
+}
+
+/// The stored tree of a document that the caller may see, and the right to show it: both stand in one row.
+fn seen_document(
+    reader: &impl Read,
+    database: DatabaseId,
+    view: &View,
+    id: &str,
+) -> StorageResult<Option<(DocumentRow, Visible<()>)>> {
+    let row = reader.get_bytes(DOCUMENTS.family(), &DocumentKey::bytes(database, id))?;
+    let Some(row) = row else { return Ok(None) };
+    match view.show(|| placement_in(&row), ())? {
+        Some(seen) => Ok(Some((DOCUMENTS.decode(&row)?, seen))),
+        None => Ok(None),
+    }
 }
 
 /// A document with one of its revisions.
@@ -344,8 +358,7 @@ pub fn find(
     id: &str,
     wanted: &Wanted,
 ) -> DocumentResult<Visible<Found>> {
-    let seen = visible(reader, database, view, id, ())?.ok_or_else(Error::missing)?;
-    let row = document(reader, database, id)?.ok_or_else(Error::missing)?;
+    let (row, seen) = seen_document(reader, database, view, id)?.ok_or_else(Error::missing)?;
     let node = match wanted {
         Wanted::Winner => match row.tree.winner() {
             Some(winner) if winner.deleted => return Err(Error::not_found("deleted").into()),
@@ -382,18 +395,15 @@ pub fn open_revisions(
     asked: Option<&[Revision]>,
     latest: bool,
 ) -> DocumentResult<Vec<OpenRevision>> {
-    let Some(seen) = visible(reader, database, view, id, ())? else {
+    let Some((row, seen)) = seen_document(reader, database, view, id)? else {
         let asked = asked.ok_or_else(Error::missing)?;
         return Ok(asked.iter().cloned().map(OpenRevision::Missing).collect());
     };
-    let row = document(reader, database, id)?;
     let Some(asked) = asked else {
-        let row = row.ok_or_else(Error::missing)?;
         let mut nodes = row.tree.leaves();
         nodes.sort_by(|a, b| a.revision.cmp(&b.revision));
         return read_nodes(reader, database, id, &row, &nodes, &seen);
     };
-    let row = row.unwrap_or_default();
     let mut nodes: Vec<&Node> = Vec::new();
     let mut missing = Vec::new();
     for revision in asked {
@@ -496,7 +506,7 @@ pub fn told<'a>(
     if visible(reader, database, view, id, ())?.is_none() {
         (missing, ancestors) = (Vec::new(), Vec::new());
         for revision in revisions {
-            let known = reader.get(&PROVENANCE, &ProvenanceKey::new(database, id, revision))?;
+            let known = provenance_of(reader, database, row.cluster, id, revision)?;
             if known.is_none_or(|row| row.device != restricted.device)
                 && !was_sent_again(reader, database, id, &restricted.device, revision)?
             {

@@ -4,6 +4,7 @@
 //! `filing.rs` writes what comes out of here; `judging.rs` asks the same questions about documents that are only sent.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use super::filed::{Filed, SUBJECTS, subjects};
 use super::tables::Cluster;
@@ -48,17 +49,14 @@ impl Writing<'_, '_> {
                 &parsed
             }
         };
-        let line = match facts {
-            Facts::Contact(contact) => self.line_of(&write.id, &contact.parents)?,
-            Facts::Record(record) => match &record.subject {
-                Some(key) => self.meant_by(key)?.map(|(_, subject)| subject.line).unwrap_or_default(),
-                None => Vec::new(),
-            },
-            Facts::Target(owner) => self.meant_by(owner)?.map(|(_, owner)| owner.line).unwrap_or_default(),
-            _ => Vec::new(),
+        let about = match facts {
+            Facts::Contact(contact) => return Ok(cluster_in(&self.line_of(&write.id, &contact.parents)?)),
+            Facts::Record(record) => record.subject.as_deref(),
+            Facts::Target(owner) => Some(owner.as_str()),
+            _ => None,
         };
-        let at = line.len().saturating_sub(1 + CLUSTER_LEVEL);
-        Ok(line.get(at).copied().unwrap_or_default())
+        let Some(key) = about else { return Ok(Cluster::default()) };
+        Ok(self.meant_by(key)?.map(|(_, contact)| cluster_in(&contact.line)).unwrap_or_default())
     }
 
     /// A contact and its ancestors: through stored parents; what a document embeds counts from the first ancestor that is
@@ -67,16 +65,20 @@ impl Writing<'_, '_> {
         let this = of_contact(id);
         let mut line = vec![this];
         let Some(parent) = parents.first() else { return Ok(line) };
-        let stored = if parent == id { None } else { self.filed(parent)?.filter(|filed| filed.contact().is_some()) };
-        let above = match stored {
-            Some(stored) => stored.line,
-            None => parents.iter().map(|parent| of_contact(parent)).collect(),
+        let stored = if parent == id { None } else { self.contact(parent)? };
+        let embedded: Vec<Anchor>;
+        let above = match &stored {
+            Some(stored) => &stored.line,
+            None => {
+                embedded = parents.iter().map(|parent| of_contact(parent)).collect();
+                &embedded
+            }
         };
         for anchor in above {
-            if line.contains(&anchor) || line.len() == LONGEST_LINE {
+            if line.contains(anchor) || line.len() == LONGEST_LINE {
                 break;
             }
-            line.push(anchor);
+            line.push(*anchor);
         }
         Ok(line)
     }
@@ -85,11 +87,11 @@ impl Writing<'_, '_> {
     ///
     /// # Errors
     /// When the store fails.
-    pub(super) fn meant_by(&self, key: &str) -> StorageResult<Option<(String, Filed)>> {
+    pub(super) fn meant_by(&self, key: &str) -> StorageResult<Option<(String, Rc<Filed>)>> {
         if !is_subject_key(key) {
             return Ok(None);
         }
-        if let Some(filed) = self.filed(key)?.filter(|filed| filed.contact().is_some()) {
+        if let Some(filed) = self.contact(key)? {
             return Ok(Some((key.to_owned(), filed)));
         }
         let Some(holder) = self.holder_of(key)? else { return Ok(None) };
@@ -98,8 +100,13 @@ impl Writing<'_, '_> {
 
     /// The contact that holds a shortcode: of those that have it, the one that had it first (S6).
     pub(super) fn holder_of(&self, code: &str) -> StorageResult<Option<String>> {
+        if let Some(known) = self.known.holder(code) {
+            return Ok(known);
+        }
         let claims = self.batch.get(&SUBJECTS, &subjects::claims(self.id, code))?.unwrap_or_default();
-        Ok(claims.0.into_iter().next())
+        let holder = claims.0.into_iter().next();
+        self.known.note_holder(code, holder.as_deref());
+        Ok(holder)
     }
 
     /// Where a document is to be filed.
@@ -110,7 +117,7 @@ impl Writing<'_, '_> {
             Facts::Contact(contact) => {
                 self.below(wanted, filed, (Way::Contact, Way::Primary))?;
                 if let Some(parent) = contact.parents.first()
-                    && !self.is_contact(parent)?
+                    && self.contact(parent)?.is_none()
                 {
                     places.absent.clone_from(&contact.parents);
                 }
@@ -120,7 +127,7 @@ impl Writing<'_, '_> {
                 let meant = self.meant_by(owner)?;
                 places.key = Some(owner.clone()).filter(|_| meant.is_none());
                 if let Some((_, contact)) = meant {
-                    self.below(wanted, &alive_or_plain(contact), (Way::Contact, Way::Primary))?;
+                    self.below_living(wanted, &contact, (Way::Contact, Way::Primary))?;
                 }
             }
             Facts::Task(user) => drop(wanted.insert((of_user(user), Way::Contact), 0)),
@@ -129,10 +136,6 @@ impl Writing<'_, '_> {
             Facts::Nobody => {}
         }
         Ok(places)
-    }
-
-    fn is_contact(&self, id: &str) -> StorageResult<bool> {
-        Ok(self.filed(id)?.is_some_and(|filed| filed.contact().is_some()))
     }
 
     fn places_of_record(&self, record: &RecordFacts, places: &mut Places) -> StorageResult<()> {
@@ -145,12 +148,13 @@ impl Writing<'_, '_> {
         let meant = self.meant_by(key)?;
         places.key = Some(key.clone()).filter(|_| meant.is_none());
         if let Some((contact, subject)) = meant {
-            places.filter.subject = Some(of_contact(&contact));
+            let itself = subject.line.first().copied();
+            places.filter.subject = Some(itself.unwrap_or_else(|| of_contact(&contact)));
             if record.private && record.report {
                 places.filter.private = true;
                 places.filter.former_of.clone_from(&subject.former_of);
             }
-            self.below(&mut places.wanted, &alive_or_plain(subject), (Way::Record, Way::PrimaryRecord))?;
+            self.below_living(&mut places.wanted, &subject, (Way::Record, Way::PrimaryRecord))?;
         }
         self.places_of_author(record, places)
     }
@@ -162,14 +166,14 @@ impl Writing<'_, '_> {
             for (id, contact) in self.contacts_above(&record.author, &mut places.absent)? {
                 insert(&mut places.wanted, of_contact(&id), Way::Record, 0);
                 if let Some(contact) = contact {
-                    self.below(&mut places.wanted, &alive_or_plain(contact), (Way::Record, Way::PrimaryRecord))?;
+                    self.below_living(&mut places.wanted, &contact, (Way::Record, Way::PrimaryRecord))?;
                 }
             }
         }
         if record.private {
-            match self.filed(id)?.filter(|filed| filed.contact().is_some()) {
+            match self.contact(id)? {
                 Some(author) => {
-                    self.below(&mut places.wanted, &alive_or_plain(author), (Way::Author, Way::AuthorPrimary))?;
+                    self.below_living(&mut places.wanted, &author, (Way::Author, Way::AuthorPrimary))?;
                 }
                 None => {
                     insert(&mut places.wanted, of_contact(id), Way::Author, 0);
@@ -185,14 +189,14 @@ impl Writing<'_, '_> {
         &self,
         chain: &[String],
         absent: &mut Vec<String>,
-    ) -> StorageResult<Vec<(String, Option<Filed>)>> {
-        let mut line: Vec<(String, Option<Filed>)> = Vec::new();
+    ) -> StorageResult<Vec<(String, Option<Rc<Filed>>)>> {
+        let mut line: Vec<(String, Option<Rc<Filed>>)> = Vec::new();
         let mut chain = chain.to_vec();
         while let Some(id) = chain.first().cloned() {
             if line.iter().any(|(known, _)| *known == id) || line.len() == LONGEST_LINE {
                 return Ok(line);
             }
-            match self.filed(&id)?.filter(|filed| filed.contact().is_some()) {
+            match self.contact(&id)? {
                 Some(contact) => {
                     chain = contact.contact().map(|contact| contact.parents.clone()).unwrap_or_default();
                     line.push((id, Some(contact)));
@@ -204,25 +208,41 @@ impl Writing<'_, '_> {
             if line.iter().any(|(known, _)| *known == id) || line.len() == LONGEST_LINE {
                 break;
             }
-            let stored = self.filed(&id)?.filter(|filed| filed.contact().is_some());
+            let stored = self.contact(&id)?;
             absent.push(id.clone());
             line.push((id, stored));
         }
         Ok(line)
     }
 
+    /// As [`Writing::below`]; a deleted primary contact is simply not there (S9), its own place stays for its records (S11).
+    fn below_living(&self, wanted: &mut Wanted, contact: &Filed, (plain, primary): (Way, Way)) -> StorageResult<()> {
+        if contact.deleted {
+            insert_line(wanted, &contact.line, plain);
+            return Ok(());
+        }
+        self.below(wanted, contact, (plain, primary))
+    }
+
     /// The anchors of a contact: its own line, and the lines of the places that name it as their primary contact.
     fn below(&self, wanted: &mut Wanted, contact: &Filed, (plain, primary): (Way, Way)) -> StorageResult<()> {
-        for (depth, anchor) in contact.line.iter().enumerate() {
-            insert(wanted, *anchor, plain, depth);
-        }
+        insert_line(wanted, &contact.line, plain);
         for place in &contact.primary_of {
             let Some(place) = self.filed(place)? else { continue };
-            for (depth, anchor) in place.line.iter().enumerate() {
-                insert(wanted, *anchor, primary, depth);
-            }
+            insert_line(wanted, &place.line, primary);
         }
         Ok(())
+    }
+}
+
+/// The cluster of what belongs to a contact with this line.
+fn cluster_in(line: &[Anchor]) -> Cluster {
+    line.get(line.len().saturating_sub(1 + CLUSTER_LEVEL)).copied().unwrap_or_default()
+}
+
+fn insert_line(wanted: &mut Wanted, line: &[Anchor], way: Way) {
+    for (depth, anchor) in line.iter().enumerate() {
+        insert(wanted, *anchor, way, depth);
     }
 }
 
@@ -232,14 +252,6 @@ pub(super) fn insert(wanted: &mut Wanted, anchor: Anchor, way: Way, depth: usize
     *shallowest = depth.min(*shallowest);
 }
 
-/// A deleted primary contact is simply not there (S9); its own place stays for its records (S11).
-fn alive_or_plain(mut contact: Filed) -> Filed {
-    if contact.deleted {
-        contact.primary_of.clear();
-    }
-    contact
-}
-
 /// The parents of a contact that is moved below a place: the place, then its ancestors as stored.
 ///
 /// # Errors
@@ -247,12 +259,12 @@ fn alive_or_plain(mut contact: Filed) -> Filed {
 pub fn parents_below(writing: &Writing<'_, '_>, place: &str) -> StorageResult<Vec<String>> {
     let mut parents = vec![place.to_owned()];
     let mut next = writing.filed(place)?;
-    while let Some(contact) = next.as_ref().and_then(Filed::contact) {
+    while let Some(contact) = next.as_deref().and_then(Filed::contact) {
         let Some(parent) = contact.parents.first() else { break };
         if parents.contains(parent) || parents.len() == LONGEST_LINE {
             break;
         }
-        let stored = writing.filed(parent)?.filter(|filed| filed.contact().is_some());
+        let stored = writing.contact(parent)?;
         if stored.is_none() {
             parents
                 .extend(contact.parents.iter().filter(|parent| !parents.contains(parent)).cloned().collect::<Vec<_>>());

@@ -1,22 +1,24 @@
 //! The feed of a restricted caller (design §6.4): a merge of a handful of ranges of the family `feed`.
 //!
-//! Cost follows the rows since the token, not the documents in scope. Every document stands at one position, in all its
-//! rows, so rows of the same position are one document. When the scope changed since the token was given, the feed first
+//! Cost follows the rows since the token, not the documents in scope. A position is taken by one document, so rows of the
+//! same position are one document. Its rows stand at the position of its last change, but those of ranges that it came
+//! into later stand at the position of coming: a move costs nothing where it changes nothing. When the scope changed since the token was given, the feed first
 //! tells what was lost and what was gained, in the order of positions and resumable by the token, and then goes on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::ControlFlow;
 use std::sync::OnceLock;
 
 use settle_protocol::sequence::{Backfill, Position, ScopeMark, Since, TokenPrefix};
 
-use super::filed::{FeedView, PLACEMENTS, feed_key, placement_of};
+use super::filed::{FeedView, feed_key};
+use super::read::placement;
 use super::scopes::{deepest, end_of, history, scope_at};
-use super::tables::{ChangeView, DatabaseId, DocumentKey};
+use super::tables::{ChangeView, DatabaseId};
 use crate::access::placement::Placement;
 use crate::access::scope::{Cursor, Scope};
 use crate::access::view::{Restricted, Visible};
-use crate::storage::{Family, Range, Read, Snapshot, StorageError, StorageResult};
+use crate::storage::{Family, Range, Snapshot, StorageError, StorageResult};
 
 /// Scopes that one token remembers; a client that saw more of them begin and not end starts again from 0.
 const MOST_BASES: usize = 3;
@@ -61,6 +63,8 @@ pub(super) struct ScopedFeed {
     step: Step,
     /// A row of the scope was passed, shown or not.
     pub(super) moved: bool,
+    /// The client had the present scope at `start` already.
+    settled: bool,
     /// All scopes that the account ever had, once they were looked up.
     ever: OnceLock<Vec<(Scope, Position)>>,
 }
@@ -110,6 +114,7 @@ impl ScopedFeed {
             former: Vec::new(),
             step: Step::Normal,
             moved: false,
+            settled: false,
             ever: OnceLock::new(),
         };
         let mark = match tokens.resolve_scoped(since) {
@@ -133,6 +138,7 @@ impl ScopedFeed {
             None => same(mark.scope)?,
         };
         if resumed && mark.backfill.is_none() {
+            feed.settled = true;
             let start = feed.start;
             return Ok((feed, start));
         }
@@ -240,8 +246,18 @@ impl ScopedFeed {
                 told.push((position, row));
             }
         }
+        if self.may_repeat() {
+            tell_once(&mut told)?;
+        }
         self.moved |= last.is_some();
         Ok(Rows { told, last, whole })
+    }
+
+    /// Whether a document may stand in two of the ranges: then it may stand there at two positions, having come into one of
+    /// them later.
+    fn may_repeat(&self) -> bool {
+        let scope = &self.restricted.scope;
+        scope.reaches.len() > 1 || scope.reaches.iter().any(|reach| reach.primary) || scope.unassigned
     }
 
     /// Goes on to the next step. `false`: this was the last one.
@@ -329,11 +345,6 @@ impl ScopedFeed {
         Ok((found, whole))
     }
 
-    fn placement(&self, snapshot: &Snapshot<'_>, id: &str) -> StorageResult<Option<Placement>> {
-        let bytes = snapshot.get_bytes(PLACEMENTS.family(), &DocumentKey::bytes(self.database, id))?;
-        bytes.map(|bytes| placement_of(&bytes).ok_or(CORRUPT)).transpose()
-    }
-
     /// What a row means for this caller: shown, lost, or nothing.
     fn decide(&self, snapshot: &Snapshot<'_>, found: Found) -> StorageResult<Option<Row>> {
         let scope = &self.restricted.scope;
@@ -349,7 +360,7 @@ impl ScopedFeed {
             Ok(change) => ChangeView::decode(change).ok_or(CORRUPT)?.id.to_owned(),
             Err(id) => id.clone(),
         };
-        let Some(placement) = self.placement(snapshot, &id)? else { return Ok(None) };
+        let Some(placement) = placement(snapshot, self.database, &id)? else { return Ok(None) };
         if scope.sees(&placement, None) {
             let shown = found.row.ok().filter(|_| !behind && found.passes);
             let shown = shown.and_then(|change| scope.show(&placement, change));
@@ -360,10 +371,17 @@ impl ScopedFeed {
             Step::Gained(_) => false,
             Step::Normal if found.left => self.saw_before(snapshot, &placement, found.position)?,
             Step::Normal => {
-                placement.past.iter().any(|(_, until)| *until > self.start) && scope.saw(&placement, found.position)
+                let refiltered = placement.past.iter().any(|(_, until)| *until > self.start);
+                (refiltered && scope.saw(&placement, found.position)) || self.saw_at_start(&placement)
             }
         };
         Ok(lost.then_some(Row::Lost(id)))
+    }
+
+    /// Whether the client was shown a document by the present scope: a private record is hidden when its author moves away,
+    /// although none of its rows leaves a range.
+    fn saw_at_start(&self, placement: &Placement) -> bool {
+        self.settled && self.restricted.scope.sees(placement, Some(self.start))
     }
 
     /// Whether the account saw a document just before a position, in the scope of that time.
@@ -384,6 +402,27 @@ impl ScopedFeed {
     }
 }
 
+fn id_of(row: &Row) -> StorageResult<String> {
+    match row {
+        Row::Change(change) => Ok(ChangeView::decode(change).ok_or(CORRUPT)?.id.to_owned()),
+        Row::Lost(id) => Ok(id.clone()),
+    }
+}
+
+/// Of the rows of one document, only the last is told.
+fn tell_once(told: &mut Vec<(Position, Row)>) -> StorageResult<()> {
+    let mut ids = HashSet::with_capacity(told.len());
+    let mut last = Vec::with_capacity(told.len());
+    for (position, row) in told.drain(..).rev() {
+        if ids.insert(id_of(&row)?) {
+            last.push((position, row));
+        }
+    }
+    last.reverse();
+    *told = last;
+    Ok(())
+}
+
 /// Live documents that a restricted caller sees, in the order of their ids.
 ///
 /// # Errors
@@ -401,6 +440,7 @@ pub fn visible_ids(
         former: Vec::new(),
         step: Step::Normal,
         moved: false,
+        settled: false,
         ever: OnceLock::new(),
     };
     let cursors = restricted.scope.cursors(deepest(snapshot, database)?);
@@ -430,9 +470,15 @@ pub(super) fn count_rows(
 ) -> StorageResult<usize> {
     let cursors = feed.restricted.scope.cursors(deepest(snapshot, feed.database)?);
     let (found, _) = feed.collect(snapshot, &cursors, after, end, most)?;
+    let mut ids = feed.may_repeat().then(HashSet::new);
     let mut counted = 0;
     for row in found {
-        counted += usize::from(matches!(feed.decide(snapshot, row)?, Some(Row::Change(_))));
+        let Some(row @ Row::Change(_)) = feed.decide(snapshot, row)? else { continue };
+        let is_new = match &mut ids {
+            Some(ids) => ids.insert(id_of(&row)?),
+            None => true,
+        };
+        counted += usize::from(is_new);
     }
     Ok(counted)
 }

@@ -6,6 +6,7 @@ use settle_protocol::revision_tree::Node;
 use settle_protocol::sequence::Position;
 use settle_protocol::{Revision, RevisionTree};
 
+use super::provenance::ProvenanceRow;
 pub use crate::access::placement::short_hash;
 use crate::storage::{Decoder, Encode, Family, Key, Table, Value};
 
@@ -163,6 +164,8 @@ pub struct DocumentRow {
     pub cluster: Cluster,
     /// A revision of it has, or had, attachments.
     pub attachments: bool,
+    /// In a scoped database: where it is filed, as bytes (`filed.rs`). Empty in others.
+    pub filed: Vec<u8>,
     /// The tree.
     pub tree: RevisionTree,
 }
@@ -171,17 +174,40 @@ pub struct DocumentRow {
 const POSITION_IN_ROW: std::ops::Range<usize> = 2..10;
 
 impl DocumentRow {
-    /// The position in the bytes of a stored row.
-    #[must_use]
-    pub fn position_in(row: &[u8]) -> Option<Position> {
-        row.get(POSITION_IN_ROW)?.try_into().ok().map(Position::from_be_bytes)
-    }
-
     /// Changes the position in the bytes of a stored row, without reading the tree.
     pub fn set_position_in(row: &mut [u8], position: Position) {
         if let Some(bytes) = row.get_mut(POSITION_IN_ROW) {
             bytes.copy_from_slice(&position.to_be_bytes());
         }
+    }
+
+    /// Where the document is filed, out of the bytes of a stored row; `None` when it is not filed.
+    #[must_use]
+    pub fn filed_in(row: &[u8]) -> Option<&[u8]> {
+        Some(Self::around_filed(row)?.1)
+    }
+
+    /// The bytes of a stored row, filed otherwise.
+    #[must_use]
+    pub fn with_filed(row: &[u8], filed: &[u8]) -> Option<Vec<u8>> {
+        let (before, _, after) = Self::around_filed(row)?;
+        let mut out = Vec::with_capacity(before.len() + filed.len() + after.len() + 3);
+        out.extend_from_slice(before);
+        out.string(filed);
+        out.extend_from_slice(after);
+        Some(out)
+    }
+
+    /// What stands before the length of the filed bytes, these bytes, and what follows.
+    fn around_filed(row: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+        let mut from = versioned(row)?;
+        let (_, flags) = DocumentHead::read(&mut from)?;
+        if flags & IS_FILED == 0 {
+            return None;
+        }
+        let before = row.len() - from.rest().len();
+        let filed = from.string()?;
+        Some((&row[..before], filed, from.rest()))
     }
 }
 
@@ -203,6 +229,7 @@ pub struct DocumentHead {
 const DELETED: u8 = 1;
 const CONFLICTED: u8 = 2;
 const HAS_ATTACHMENTS: u8 = 4;
+const IS_FILED: u8 = 8;
 
 impl DocumentHead {
     /// Reads the head of a stored [`DocumentRow`].
@@ -244,11 +271,15 @@ impl Value for DocumentRow {
         out.push(
             flag(winner.deleted, DELETED)
                 | flag(leaves.len() > 1, CONFLICTED)
-                | flag(self.attachments, HAS_ATTACHMENTS),
+                | flag(self.attachments, HAS_ATTACHMENTS)
+                | flag(!self.filed.is_empty(), IS_FILED),
         );
         out.extend_from_slice(&self.position.to_be_bytes());
         out.extend_from_slice(&self.cluster);
         write_revision(out, &winner.revision);
+        if !self.filed.is_empty() {
+            out.string(&self.filed);
+        }
         out.varint(self.tree.nodes().len() as u64);
         for (at, parent) in preorder(self.tree.nodes()) {
             write_node(out, &self.tree.nodes()[at], parent);
@@ -258,6 +289,7 @@ impl Value for DocumentRow {
     fn decode(bytes: &[u8]) -> Option<Self> {
         let mut from = versioned(bytes)?;
         let (head, flags) = DocumentHead::read(&mut from)?;
+        let filed = if flags & IS_FILED != 0 { from.string()?.to_vec() } else { Vec::new() };
         let count = usize::try_from(from.varint()?).ok()?;
         let mut nodes: Vec<Node> = Vec::with_capacity(count.min(1024));
         for at in 0..count {
@@ -266,7 +298,7 @@ impl Value for DocumentRow {
         }
         let tree = RevisionTree::from_nodes(nodes).ok()?;
         let attachments = flags & HAS_ATTACHMENTS != 0;
-        Some(Self { position: head.position, cluster: head.cluster, attachments, tree })
+        Some(Self { position: head.position, cluster: head.cluster, attachments, filed, tree })
     }
 }
 
@@ -402,15 +434,26 @@ impl Key for BodyKey {
 /// The body of one revision.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Body {
+    /// In a scoped database: who brought the revision.
+    pub provenance: Option<ProvenanceRow>,
     /// Its attachments, in order.
     pub attachments: Vec<Attachment>,
     /// The members of the document: `"a":1,"b":2`.
     pub text: String,
 }
 
+/// Version of a body that begins with its provenance.
+const WITH_PROVENANCE: u8 = 2;
+
 impl Value for Body {
     fn encode(&self, out: &mut Vec<u8>) {
-        out.push(VERSION);
+        match &self.provenance {
+            Some(provenance) => {
+                out.push(WITH_PROVENANCE);
+                provenance.write(out);
+            }
+            None => out.push(VERSION),
+        }
         out.varint(self.attachments.len() as u64);
         for attachment in &self.attachments {
             out.string(attachment.name.as_bytes());
@@ -424,7 +467,12 @@ impl Value for Body {
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut from = versioned(bytes)?;
+        let mut from = Decoder::new(bytes);
+        let provenance = match from.byte()? {
+            VERSION => None,
+            WITH_PROVENANCE => Some(ProvenanceRow::read(&mut from)?),
+            _ => return None,
+        };
         let count = from.varint()?;
         let mut attachments = Vec::new();
         for _ in 0..count {
@@ -437,7 +485,7 @@ impl Value for Body {
                 address: from.array()?,
             });
         }
-        Some(Self { attachments, text: std::str::from_utf8(from.rest()).ok()?.to_owned() })
+        Some(Self { provenance, attachments, text: std::str::from_utf8(from.rest()).ok()?.to_owned() })
     }
 }
 
@@ -474,6 +522,16 @@ pub struct ChangeRow {
     pub deleted: bool,
     /// All leaves, the winner first.
     pub leaves: Vec<Revision>,
+}
+
+impl ChangeRow {
+    /// The row of a document with this tree; `None` for an empty tree.
+    #[must_use]
+    pub fn of(id: &str, tree: &RevisionTree) -> Option<Self> {
+        let leaves = tree.leaves();
+        let deleted = leaves.first()?.deleted;
+        Some(Self { id: id.to_owned(), deleted, leaves: leaves.iter().map(|leaf| leaf.revision.clone()).collect() })
+    }
 }
 
 /// A [`ChangeRow`] read in place: a full feed reads millions of them.
@@ -675,7 +733,8 @@ mod tests {
     proptest! {
         #[test]
         fn trees_read_back(paths in proptest::collection::vec(
-            (1..5_u64, proptest::collection::vec(hash(), 1..5), any::<bool>()), 1..6), position: u64) {
+            (1..5_u64, proptest::collection::vec(hash(), 1..5), any::<bool>()), 1..6), position: u64,
+            filed: Vec<u8>, otherwise: Vec<u8>) {
             let mut tree = RevisionTree::default();
             for (bottom, hashes, deleted) in paths {
                 let generations = (bottom..bottom + hashes.len() as u64).rev();
@@ -683,9 +742,15 @@ mod tests {
                     generations.zip(hashes).map(|(generation, hash)| Revision { generation, hash }).collect();
                 tree.merge(&path, deleted);
             }
-            let row = DocumentRow { position, cluster: [7; 16], attachments: true, tree };
+            let row = DocumentRow { position, cluster: [7; 16], attachments: true, filed: filed.clone(), tree };
             let bytes = encoded(&row);
             let back = DocumentRow::decode(&bytes).expect("decodes");
+            prop_assert_eq!(&back.filed, &filed);
+            prop_assert_eq!(DocumentRow::filed_in(&bytes), Some(filed.as_slice()).filter(|filed| !filed.is_empty()));
+            if !filed.is_empty() && !otherwise.is_empty() {
+                let spliced = DocumentRow::with_filed(&bytes, &otherwise).expect("filed");
+                prop_assert_eq!(spliced, encoded(&DocumentRow { filed: otherwise, ..back.clone() }));
+            }
             prop_assert_eq!(back.tree.leaves(), row.tree.leaves().iter().map(|leaf| {
                 back.tree.find(&leaf.revision).expect("leaf")
             }).collect::<Vec<_>>());

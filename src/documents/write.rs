@@ -14,7 +14,9 @@ use settle_protocol::{Error, ErrorKind, Revision};
 use super::attachments::{ArrivedBytes, refer, refer_again, release};
 use super::databases::{Database, still_there};
 use super::error::{DocumentError, DocumentResult};
+use super::escrow;
 use super::judging::Author;
+use super::known::Known;
 use super::provenance::{PROVENANCE, ProvenanceKey, ProvenanceRow};
 use super::scopes::{self, topic, whole};
 use super::tables::{
@@ -27,7 +29,7 @@ use crate::access::placement::Anchor;
 use crate::access::scope::ScopeSettings;
 use crate::accounts::standing::{Right, Standing};
 use crate::accounts::withdrawals::note_push;
-use crate::storage::{Batch, Read, StorageResult};
+use crate::storage::{Batch, Read, StorageResult, Value};
 
 /// How a revision comes about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,6 +148,10 @@ pub struct Writing<'b, 'a> {
     pub(super) touched: BTreeSet<String>,
     /// Anchors whose feeds this request changed.
     pub(super) reached: BTreeSet<Anchor>,
+    /// What it looked up.
+    pub(super) known: Known,
+    /// Something is in escrow, or may be by now; unknown until it is asked for.
+    escrowed: Option<bool>,
     /// What the author's credentials are worth.
     pub(super) standing: Standing,
     /// An account, and whether it gave a place away once; unknown until it is asked for.
@@ -189,6 +195,8 @@ impl<'b, 'a> Writing<'b, 'a> {
             fresh: None,
             touched: BTreeSet::new(),
             reached: BTreeSet::new(),
+            known: Known::default(),
+            escrowed: None,
             standing,
             gave_away: None,
             revs_limit: row.revs_limit as usize,
@@ -286,7 +294,7 @@ impl<'b, 'a> Writing<'b, 'a> {
                 }
             },
         };
-        self.store(&write, before, row, &revision, &body)?;
+        self.store(&write, before, row, &revision, body)?;
         if let Some(user) = user {
             user.remember(self, &write.id)?;
         }
@@ -326,7 +334,7 @@ impl<'b, 'a> Writing<'b, 'a> {
         if merged == Merged::Known {
             return Err(Error::conflict().into());
         }
-        Ok((revision, Body { attachments, text: write.body.clone() }))
+        Ok((revision, Body { attachments, text: write.body.clone(), provenance: None }))
     }
 
     /// §2.5: `None` when the revision was there already.
@@ -339,7 +347,7 @@ impl<'b, 'a> Writing<'b, 'a> {
         let before = self.stub_source(write, row, &path[1..])?;
         let attachments = resolve(write, newest.generation, before.as_ref(), false)?;
         row.tree.merge(path, write.deleted);
-        Ok(Some(Body { attachments, text: write.body.clone() }))
+        Ok(Some(Body { attachments, text: write.body.clone(), provenance: None }))
     }
 
     /// A known revision may come with more of its history than is stored. Usually nothing anybody follows changes by that;
@@ -388,7 +396,7 @@ impl<'b, 'a> Writing<'b, 'a> {
         before: Option<Before>,
         mut row: DocumentRow,
         revision: &Revision,
-        body: &Body,
+        mut body: Body,
     ) -> DocumentResult<()> {
         for (attachment, given) in body.attachments.iter().zip(&write.attachments) {
             match &given.source {
@@ -401,14 +409,18 @@ impl<'b, 'a> Writing<'b, 'a> {
             row.cluster = self.cluster_of(write)?;
         }
         self.counters.body_bytes += body.text.len() as u64;
+        body.provenance = if self.scoped { Some(self.provenance(write)?) } else { None };
         let key = BodyKey::new(self.id, row.cluster, &write.id, revision);
-        self.batch.put(&BODIES, &key, body);
+        let mut bytes = Vec::with_capacity(body.text.len() + 160);
+        body.encode(&mut bytes);
+        self.batch.put_bytes(BODIES.family(), BODIES.key(&key), bytes);
         for cut in row.tree.stem(self.revs_limit) {
             self.drop_body(&write.id, &row, &cut)?;
         }
         if self.scoped {
-            self.note_provenance(write, revision)?;
-            super::escrow::settle(self.batch, self.id, &write.id, revision)?;
+            if self.may_hold_escrow()? {
+                escrow::settle(self.batch, self.id, &write.id, revision)?;
+            }
             self.fresh = write.facts.clone().map(|facts| (revision.clone(), facts));
         }
         self.place(&write.id, before, row)?;
@@ -419,22 +431,36 @@ impl<'b, 'a> Writing<'b, 'a> {
     /// A restricted device sent a revision that is stored already.
     pub(super) fn note_sent_again(&mut self, id: &str, revision: &Revision) {
         if let Some(device) = self.device().filter(|_| self.scoped) {
-            super::escrow::note_sent_again(self.batch, self.id, id, &device, revision);
+            escrow::note_sent_again(self.batch, self.id, id, &device, revision);
         }
     }
 
-    fn note_provenance(&mut self, write: &Write, revision: &Revision) -> StorageResult<()> {
+    /// Of what is written next.
+    fn provenance(&mut self, write: &Write) -> StorageResult<ProvenanceRow> {
         let arrival = self.arrival(write)?;
-        let row = ProvenanceRow {
+        Ok(ProvenanceRow {
             account: self.author.account.clone(),
             device: self.author.device,
             position: self.counters.position + 1,
             time: self.author.now,
             trusted: self.author.limits.is_none(),
             arrival,
+        })
+    }
+
+    /// Whether a look into escrow can find anything.
+    fn may_hold_escrow(&mut self) -> StorageResult<bool> {
+        let known = match self.escrowed {
+            Some(known) => known,
+            None => escrow::live(self.batch, self.id)? > 0,
         };
-        self.batch.put(&PROVENANCE, &ProvenanceKey::new(self.id, &write.id, revision), &row);
-        Ok(())
+        self.escrowed = Some(known);
+        Ok(known)
+    }
+
+    /// This request puts something into escrow.
+    pub(super) fn expect_escrow(&mut self) {
+        self.escrowed = Some(true);
     }
 
     /// Sets (`Some`) or removes one attachment of a document, as a new revision with the same body.
@@ -492,6 +518,9 @@ impl<'b, 'a> Writing<'b, 'a> {
             release(self.batch, self.id, attachment.address)?;
         }
         self.counters.body_bytes = self.counters.body_bytes.saturating_sub(body.text.len() as u64);
+        if let Some(provenance) = &body.provenance {
+            self.batch.put(&PROVENANCE, &ProvenanceKey::new(self.id, id, revision), provenance);
+        }
         self.batch.delete(&BODIES, &key);
         Ok(())
     }
@@ -510,32 +539,32 @@ impl<'b, 'a> Writing<'b, 'a> {
             }
         }
         self.counters.position += 1;
-        let document = DocumentKey { database: self.id, id: id.to_owned() };
-        let leaves = row.tree.leaves();
         let old_position = before.map(|before| before.position);
-        let Some(winner) = leaves.first() else {
-            self.batch.delete(&DOCUMENTS, &document);
-            return if self.scoped { self.file(id, old_position, &row, None) } else { Ok(()) };
+        let Some(change) = ChangeRow::of(id, &row.tree) else {
+            if self.scoped {
+                return self.file(id, old_position, row, None);
+            }
+            self.batch.delete_bytes(DOCUMENTS.family(), DocumentKey::bytes(self.id, id));
+            return Ok(());
         };
-        match winner.deleted {
+        match change.deleted {
             true => self.counters.deleted += 1,
             false => self.counters.documents += 1,
         }
-        let change = ChangeRow {
-            id: document.id.clone(),
-            deleted: winner.deleted,
-            leaves: leaves.iter().map(|leaf| leaf.revision.clone()).collect(),
-        };
+        let mut log = Vec::with_capacity(96);
+        change.encode(&mut log);
         row.position = self.counters.position;
-        self.batch.put(&CHANGES, &ChangeKey { database: self.id, position: row.position }, &change);
-        self.batch.put(&DOCUMENTS, &document, &row);
-        if self.scoped {
-            if id == SETTINGS {
-                self.note_settings(&row)?;
-            }
-            self.file(id, old_position, &row, Some(&change))?;
+        let log_key = CHANGES.key(&ChangeKey { database: self.id, position: row.position });
+        if !self.scoped {
+            self.batch.put_bytes(CHANGES.family(), log_key, log);
+            self.rewrite(id, &row);
+            return Ok(());
         }
-        Ok(())
+        self.batch.put_bytes(CHANGES.family(), log_key, log.clone());
+        if id == SETTINGS {
+            self.note_settings(&row)?;
+        }
+        self.file(id, old_position, row, Some(&log))
     }
 
     /// Settings say how deep roles see: they count from the position of their document.

@@ -5,7 +5,7 @@
 //! reaches the disk before the commit. Range deletions are no part of a batch (see `Store::erase_prefix`).
 
 use std::collections::BTreeMap;
-use std::ops::{Bound, ControlFlow};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use rocksdb::{DB, ReadOptions, WriteBatch};
@@ -13,11 +13,10 @@ use rocksdb::{DB, ReadOptions, WriteBatch};
 use super::engine::family_handle;
 use super::error::StorageResult;
 use super::family::{FAMILIES, Family};
+use super::overlay::{Overlay, Written};
 use super::read::{Range, Read, Visit};
 use super::snapshot::scan_engine;
 use super::table::{Key, Table, Value};
-
-type Overlay = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
 /// What changed, told after the commit to whoever follows a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,10 +40,18 @@ pub struct Batch<'a> {
 }
 
 /// What was written, over what is committed.
-#[derive(Default)]
 pub(super) struct Layer {
     overlays: [Overlay; FAMILIES.len()],
     announcements: Vec<Announcement>,
+    /// Of keys and values.
+    bytes: usize,
+}
+
+impl Default for Layer {
+    fn default() -> Self {
+        let overlays = FAMILIES.map(|(family, _, workload)| Overlay::of(family, workload));
+        Self { overlays, announcements: Vec::new(), bytes: 0 }
+    }
 }
 
 impl<'a> Batch<'a> {
@@ -92,11 +99,7 @@ impl<'a> Batch<'a> {
     /// The present request is done: what it wrote stays.
     pub(super) fn keep(&mut self) {
         for (kept, open) in self.kept.overlays.iter_mut().zip(&mut self.open.overlays) {
-            if kept.is_empty() {
-                std::mem::swap(kept, open);
-            } else {
-                kept.extend(std::mem::take(open));
-            }
+            kept.absorb(open);
         }
         self.kept.announcements.append(&mut self.open.announcements);
     }
@@ -106,23 +109,31 @@ impl<'a> Batch<'a> {
         self.open = Layer::default();
     }
 
-    /// The engine's batch, what to announce when it is durable, and what the next batch must see until then.
-    pub(super) fn finish(mut self) -> StorageResult<(WriteBatch, Vec<Announcement>, Arc<Layer>)> {
+    /// What finished requests wrote, and what to announce when it is durable.
+    pub(super) fn finish(mut self) -> (Arc<Layer>, Vec<Announcement>) {
+        let announcements = std::mem::take(&mut self.kept.announcements);
+        self.kept.bytes = self.bytes;
+        (Arc::new(self.kept), announcements)
+    }
+}
+
+impl Layer {
+    /// The engine's batch with everything in here.
+    pub(super) fn engine_batch(&self, db: &DB) -> StorageResult<WriteBatch> {
         let mut batch = WriteBatch::with_capacity_bytes(self.bytes + self.bytes / 8);
-        for ((family, _, _), overlay) in FAMILIES.iter().zip(&self.kept.overlays) {
+        for ((family, _, _), overlay) in FAMILIES.iter().zip(&self.overlays) {
             if overlay.is_empty() {
                 continue;
             }
-            let handle = family_handle(self.db, *family)?;
-            for (key, value) in overlay {
+            let handle = family_handle(db, *family)?;
+            for (key, value) in overlay.in_order() {
                 match value {
                     Some(value) => batch.put_cf(handle, key, value),
                     None => batch.delete_cf(handle, key),
                 }
             }
         }
-        let announcements = std::mem::take(&mut self.kept.announcements);
-        Ok((batch, announcements, Arc::new(self.kept)))
+        Ok(batch)
     }
 }
 
@@ -131,26 +142,42 @@ impl Batch<'_> {
     fn layers(&self) -> impl Iterator<Item = &Layer> {
         [Some(&self.open), Some(&self.kept), self.before.as_deref()].into_iter().flatten()
     }
+
+    /// What is written over the committed state under a key.
+    fn written(&self, family: Family, key: &[u8]) -> Option<&Written> {
+        self.layers().find_map(|layer| layer.overlays[family as usize].get(key))
+    }
 }
 
 impl Read for Batch<'_> {
     fn get_bytes(&self, family: Family, key: &[u8]) -> StorageResult<Option<Vec<u8>>> {
-        if let Some(written) = self.layers().find_map(|layer| layer.overlays[family as usize].get(key)) {
-            return Ok(written.clone());
+        match self.written(family, key) {
+            Some(written) => Ok(written.clone()),
+            None => Ok(self.db.get_cf(family_handle(self.db, family)?, key)?),
         }
-        Ok(self.db.get_cf(family_handle(self.db, family)?, key)?)
+    }
+
+    fn get_many(&self, family: Family, keys: &[Vec<u8>]) -> StorageResult<Vec<Option<Vec<u8>>>> {
+        let written: Vec<Option<&Written>> = keys.iter().map(|key| self.written(family, key)).collect();
+        let others = keys.iter().zip(&written).filter(|(_, written)| written.is_none());
+        let others: Vec<&Vec<u8>> = others.map(|(key, _)| key).collect();
+        let committed = self.db.batched_multi_get_cf(family_handle(self.db, family)?, others, false);
+        let mut committed = committed.into_iter();
+        let values = written.into_iter().map(|written| match written {
+            Some(written) => Ok(written.clone()),
+            None => Ok(committed.next().transpose()?.flatten().map(|bytes| bytes.to_vec())),
+        });
+        values.collect()
     }
 
     fn scan(&self, family: Family, range: &Range, visit: &mut Visit<'_>) -> StorageResult<()> {
-        let to = range.to.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-        let mut seen: BTreeMap<&Vec<u8>, &Option<Vec<u8>>> = BTreeMap::new();
+        let mut seen: BTreeMap<&Vec<u8>, &Written> = BTreeMap::new();
         for layer in self.layers() {
-            let bounds = (Bound::Included(range.from.as_slice()), to);
-            for (key, value) in layer.overlays[family as usize].range::<[u8], _>(bounds) {
+            for (key, value) in layer.overlays[family as usize].between(&range.from, range.to.as_deref()) {
                 seen.entry(key).or_insert(value);
             }
         }
-        let mut written: Vec<(&Vec<u8>, &Option<Vec<u8>>)> = seen.into_iter().collect();
+        let mut written: Vec<(&Vec<u8>, &Written)> = seen.into_iter().collect();
         if !range.descending {
             written.reverse(); // the next one to come is the last of the list
         }

@@ -10,7 +10,7 @@ pub enum Family {
     Databases,
     /// database → counters
     Counters,
-    /// database, document id → tree, winner, position
+    /// database, document id → tree, winner, position, where it is filed
     Documents,
     /// database, cluster, document, revision → body text, attachment stubs
     Bodies,
@@ -30,8 +30,6 @@ pub enum Family {
     Accounts,
     /// BLAKE3 of the token → session
     Sessions,
-    /// database, document id → where the document is filed
-    Placements,
     /// database, anchor, way, depth, position → what changed there
     Feed,
     /// database → who claims a shortcode, which places name a contact
@@ -42,7 +40,7 @@ pub enum Family {
     Escrow,
     /// database, device → its last pull and push
     Devices,
-    /// database, document, revision → who brought it
+    /// database, document, revision → who brought it, once the body is gone
     Provenance,
     /// database, place, from → who held it
     Custody,
@@ -78,7 +76,7 @@ pub enum Workload {
 }
 
 /// Every family in the order of [`Family`]: name on disk, workload.
-pub const FAMILIES: [(Family, &str, Workload); 27] = [
+pub const FAMILIES: [(Family, &str, Workload); 26] = [
     (Family::Databases, "databases", Workload::Small),
     (Family::Counters, "counters", Workload::Small),
     (Family::Documents, "documents", Workload::Point),
@@ -91,7 +89,6 @@ pub const FAMILIES: [(Family, &str, Workload); 27] = [
     (Family::Purges, "purges", Workload::Small),
     (Family::Accounts, "accounts", Workload::Small),
     (Family::Sessions, "sessions", Workload::Small),
-    (Family::Placements, "placements", Workload::Point),
     (Family::Feed, "feed", Workload::Log),
     (Family::Subjects, "subjects", Workload::Point),
     (Family::Scopes, "scopes", Workload::Small),
@@ -117,7 +114,7 @@ impl Family {
 }
 
 /// Families whose keys begin with a database id: emptied when the database is deleted.
-pub const OF_A_DATABASE: [Family; 16] = [
+pub const OF_A_DATABASE: [Family; 15] = [
     Family::Counters,
     Family::Documents,
     Family::Bodies,
@@ -125,7 +122,6 @@ pub const OF_A_DATABASE: [Family; 16] = [
     Family::AttachmentReferences,
     Family::Local,
     Family::Purges,
-    Family::Placements,
     Family::Feed,
     Family::Subjects,
     Family::Scopes,

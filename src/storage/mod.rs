@@ -15,6 +15,7 @@ mod codec;
 mod engine;
 mod error;
 mod family;
+mod overlay;
 mod raw_limits;
 mod read;
 mod snapshot;

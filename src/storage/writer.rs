@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::Thread;
 use std::time::Duration;
 
-use rocksdb::{WriteBatch, WriteOptions};
+use rocksdb::WriteOptions;
 use tokio::sync::{mpsc, oneshot};
 
 use super::batch::{Announcement, Batch, Layer};
@@ -86,7 +86,7 @@ impl Store {
 
 /// A batch on its way to the disk.
 struct Flight {
-    batch: WriteBatch,
+    layer: Arc<Layer>,
     announcements: Vec<Announcement>,
     answers: Vec<Answer>,
     /// Which one, counted from 1.
@@ -135,18 +135,9 @@ pub(super) fn run(inner: &Arc<Inner>, mut queue: mpsc::Receiver<Job>) {
                 Err(_) => std::thread::park_timeout(GATHERING),
             }
         }
-        let (batch, announcements, layer) = match batch.finish() {
-            Ok(finished) => finished,
-            Err(error) => {
-                for answer in answers {
-                    answer(Err(error.clone()));
-                }
-                number -= 1;
-                continue;
-            }
-        };
-        on_its_way = Some(layer);
-        if sender.send(Flight { batch, announcements, answers, number, builds_on }).is_err() {
+        let (layer, announcements) = batch.finish();
+        on_its_way = Some(Arc::clone(&layer));
+        if sender.send(Flight { layer, announcements, answers, number, builds_on }).is_err() {
             return;
         }
         if inner.closing.load(Ordering::Relaxed) {
@@ -159,10 +150,12 @@ pub(super) fn run(inner: &Arc<Inner>, mut queue: mpsc::Receiver<Job>) {
 
 /// The committer's thread: one batch after the other, each durable before it is answered.
 fn commit_all(inner: &Inner, progress: &Progress, writer: &Thread, flights: &std::sync::mpsc::Receiver<Flight>) {
-    while let Ok(Flight { batch, announcements, answers, number, builds_on }) = flights.recv() {
+    // The writer has let go of a batch when it sends the next: then it is this thread that frees the memory.
+    let mut before = None;
+    while let Ok(Flight { layer, announcements, answers, number, builds_on }) = flights.recv() {
         let outcome = match builds_on && progress.failed.load(Ordering::Acquire) + 1 == number {
             true => Err(StorageError::Overloaded),
-            false => commit(inner, batch),
+            false => commit(inner, &layer),
         };
         inner.healthy.store(outcome.is_ok(), Ordering::Relaxed);
         match &outcome {
@@ -177,10 +170,13 @@ fn commit_all(inner: &Inner, progress: &Progress, writer: &Thread, flights: &std
         for answer in answers {
             answer(outcome.clone());
         }
+        before = Some(layer);
     }
+    drop(before);
 }
 
-fn commit(inner: &Inner, batch: WriteBatch) -> StorageResult<()> {
+fn commit(inner: &Inner, layer: &Layer) -> StorageResult<()> {
+    let batch = layer.engine_batch(&inner.db)?;
     if batch.is_empty() {
         return Ok(());
     }

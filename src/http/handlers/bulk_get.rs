@@ -121,7 +121,7 @@ impl Reading {
         let snapshot = self.store.snapshot();
         let asked: Vec<(&str, Option<&Revision>)> =
             page.iter().filter_map(|entry| Some((entry.id.as_deref()?, entry.revision.as_ref()))).collect();
-        let reader = Prefetched::documents(&snapshot, self.database, &self.view, &asked)?;
+        let reader = Prefetched::documents(&snapshot, self.database, &asked)?;
         for (at, entry) in page.iter().enumerate() {
             if at > 0 {
                 out.text.push(b',');

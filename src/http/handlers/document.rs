@@ -12,7 +12,7 @@ use super::{Handled, document_id, escaped, local};
 use crate::access::view::Visible;
 use crate::documents::error::DocumentError;
 use crate::documents::output::Output;
-use crate::documents::provenance::{PROVENANCE, ProvenanceKey};
+use crate::documents::provenance::provenance_of;
 use crate::documents::read::{Found, Include, OpenRevision, Wanted, find, open_revisions, visible};
 use crate::documents::tables::DatabaseId;
 use crate::documents::write::{Mode, Source, Write, WriteAttachment, Writing};
@@ -20,8 +20,8 @@ use crate::http::error::HttpError;
 use crate::http::multipart::{Limits, read_document, write_of};
 use crate::http::pipeline::Context;
 use crate::http::response::{Answer, matches_tag, tag_of};
+use crate::storage::Snapshot;
 use crate::storage::hex;
-use crate::storage::{Read, Snapshot};
 
 /// Whether an `Accept` header admits a type; no header admits all.
 pub(super) fn accepts(accept: Option<&str>, kind: &str, subtype: &str) -> bool {
@@ -158,8 +158,8 @@ pub(super) fn read(context: &Context) -> Handled {
 fn write_provenance(snapshot: &Snapshot<'_>, database: u32, found: &Found, out: &mut Output) -> Result<(), HttpError> {
     let mut rows = Vec::new();
     for node in found.row.tree.nodes() {
-        let key = ProvenanceKey::new(database, &found.id, &node.revision);
-        let Some(row) = snapshot.get(&PROVENANCE, &key)? else { continue };
+        let brought = provenance_of(snapshot, database, found.row.cluster, &found.id, &node.revision)?;
+        let Some(row) = brought else { continue };
         let (account, device) = (row.account, hex(&row.device));
         rows.push(serde_json::json!({"rev": node.revision.to_string(), "account": account, "device": device,
                                      "position": row.position, "time": row.time, "epoch": row.arrival.epoch,

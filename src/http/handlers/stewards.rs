@@ -21,7 +21,7 @@ use crate::http::error::HttpError;
 use crate::http::pipeline::Context;
 use crate::http::response::Answer;
 use crate::storage::hex;
-use crate::storage::{Read, Snapshot, StorageResult};
+use crate::storage::{Read, Snapshot, StorageError, StorageResult};
 
 /// Ids in one `_reconcile`.
 const MOST_IDS: usize = 100_000;
@@ -167,6 +167,9 @@ pub(super) async fn move_place(context: &mut Context) -> Handled {
     let to = to.ok_or_else(|| Error::bad_request("`to` must be the id of the place to move it below"))?;
     let most = context.settings.max_move_documents;
     let author = context.author();
+    let (store, below, number) = (context.services.store.clone(), id.clone(), database.id());
+    let ahead = tokio::task::spawn_blocking(move || moves::read_ahead(&store.snapshot(), number, &below, most));
+    ahead.await.map_err(|_| StorageError::Panicked)??;
     if context.request.query.flag("dry_run") {
         return dry_run(context, id, to, most).await;
     }
