@@ -103,7 +103,8 @@ fn every_endpoint_knows_what_a_withdrawn_device_may_do() {
 fn the_table_keeps_the_promises_of_the_protocol_page() {
     let table = include_str!("standings.txt");
     // Nothing that a device could read without being told who it is.
-    let open = ["/", "/_up", "/_uuids", "/_session", "/_handover/key", "/_device", "/_device/wipe_reported", "/_links/{name}"];
+    let open =
+        ["/", "/_up", "/_uuids", "/_session", "/_handover/key", "/_device", "/_device/wipe_reported", "/_links/{name}"];
     for line in table.lines() {
         let (request, outcomes) = line.split_once(": ").expect("a line");
         let (_, shape) = request.split_once(' ').expect("a request");

@@ -1,7 +1,10 @@
 //! Who cared for this household on that day, and when did it change hands? Also for what arrives weeks late, for households
 //! that moved, and after ordinary writes.
 
-#![expect(clippy::disallowed_methods, reason = "the server measures time in seconds, and nothing tells when the next one begins")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the server measures time in seconds, and nothing tells when the next one begins"
+)]
 
 use std::thread;
 use std::time::Duration;
