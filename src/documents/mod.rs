@@ -6,6 +6,7 @@
 pub mod accounts;
 pub mod administration;
 pub mod attachments;
+mod body;
 pub mod changes;
 pub mod custody;
 pub mod databases;
