@@ -31,7 +31,8 @@ pub struct Server {
 struct OwnServer {
     /// Ends before its folder goes.
     process: Option<ChildServer>,
-    data: PathBuf,
+    /// Holds the data folder, and what the server keeps beside it.
+    folder: PathBuf,
 }
 
 impl Server {
@@ -50,17 +51,18 @@ impl Server {
     pub fn start_with(executable: &Path, scratch: &Path, configuration: &str) -> anyhow::Result<Self> {
         let config_path = scratch.join("settle.toml");
         fs::write(&config_path, configuration).with_context(|| format!("cannot write {}", config_path.display()))?;
-        let data = scratch.join("data");
+        let folder = scratch.join("server");
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let child = ChildServer::start(&Start {
             program: executable,
-            data: &data,
+            data: &folder.join("data"),
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             admin: ADMIN,
             configuration: Some(&config_path),
             log: &scratch.join("server.log"),
         })?;
         let target = Target::parse(&format!("http://{ADMIN}@{}", child.address()))?;
-        Ok(Self { target, process: Some(child.process()), own: Some(OwnServer { process: Some(child), data }) })
+        Ok(Self { target, process: Some(child.process()), own: Some(OwnServer { process: Some(child), folder }) })
     }
 
     /// Resident memory of the server in MiB; `None` when its process is not known.
@@ -74,7 +76,7 @@ impl Server {
     /// Disk space of the data folder in MiB, as `du` counts it; `None` for a server that is not ours.
     pub fn disk(&self) -> Option<f64> {
         let own = self.own.as_ref()?;
-        Some(blocks(&own.data) as f64 * 512.0 / (1024.0 * 1024.0))
+        Some(blocks(&own.folder) as f64 * 512.0 / (1024.0 * 1024.0))
     }
 }
 
@@ -82,7 +84,7 @@ impl Drop for OwnServer {
     fn drop(&mut self) {
         drop(self.process.take());
         // Failing to delete leaves a folder in the scratch folder, which is deleted as a whole later.
-        drop(fs::remove_dir_all(&self.data));
+        drop(fs::remove_dir_all(&self.folder));
     }
 }
 
@@ -108,15 +110,18 @@ mod tests {
     fn a_server_is_started_and_ended_and_its_folder_removed() {
         let folder = tempfile::tempdir().unwrap();
         let executable = folder.path().join("pretend");
-        fs::write(&executable, "#!/bin/sh\nmkdir \"$7\"\necho listening on http://127.0.0.1:9/\nexec sleep 60\n")
-            .unwrap();
+        fs::write(
+            &executable,
+            "#!/bin/sh\nmkdir \"$7\" \"$7.beside\"\necho listening on http://127.0.0.1:9/\nexec sleep 60\n",
+        )
+        .unwrap();
         fs::set_permissions(&executable, fs::Permissions::from_mode(0o755)).unwrap();
         let server = Server::start(&executable, folder.path()).unwrap();
         assert_eq!(server.target.host(), "127.0.0.1:9");
         assert!(server.memory().unwrap() > 0.0 && server.disk().is_some());
         let process = format!("/proc/{}", server.process.unwrap());
         drop(server);
-        assert!(!fs::exists(process).unwrap() && !folder.path().join("data").exists());
+        assert!(!fs::exists(process).unwrap() && !folder.path().join("server").exists());
     }
 
     #[test]
