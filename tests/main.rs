@@ -9,6 +9,7 @@ mod backup;
 mod clients;
 mod durability;
 mod fuzz_seeds;
+mod grants;
 mod handover;
 mod handover_model;
 mod import;
