@@ -14,7 +14,7 @@ const VERSION: u8 = 1;
 pub struct BodyKey {
     /// Its database.
     pub database: DatabaseId,
-    /// From the [`DocumentRow`].
+    /// From the [`DocumentRow`](super::tables::DocumentRow).
     pub cluster: Cluster,
     /// [`short_hash`] of the document id.
     pub document: [u8; 16],
