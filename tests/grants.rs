@@ -68,8 +68,8 @@ fn a_colleague_covers_an_area_to_read_and_loses_it() {
     let (status, made) = district.grant("bob", json!({}));
     assert_eq!(status, 201, "{made}");
     assert_eq!((ann.get("/area/hh-b").status, ann.get("/area/p-b").status), (200, 404), "down to depth 1");
-    let late = json!({"type": "person", "name": "new", "parent": {"_id": "hh-b"}});
-    assert_eq!(ann.put("/area/p-new", &late).status, 403, "to read only");
+    let household = json!({"type": "clinic", "parent": {"_id": "area-b"}});
+    assert_eq!(ann.put("/area/hh-new", &household).status, 403, "within the depth, but to read only");
     let fed = ann.get("/area/_changes?lost=true").expect(200).json();
     assert!(fed["results"].to_string().contains("\"hh-b\""), "{fed}");
     let id = made["grant"]["id"].as_str().expect("an id").to_owned();
