@@ -227,18 +227,23 @@ impl Changes {
             return Err(Error::new(ErrorKind::Unauthorized, "withdrawn").into()); // what was read meanwhile is not sent
         }
         if !more {
-            self.state = self.after_rows();
+            self.state = self.after_rows()?;
         }
         Ok(out)
     }
 
-    fn after_rows(&self) -> State {
+    fn after_rows(&self) -> DocumentResult<State> {
         let answered = self.walk.options.feed == Feed::Longpoll && self.walk.shown > 0;
         let limit_reached = self.walk.remaining == 0 && self.walk.options.limit != Some(0);
-        match self.watches.is_empty() {
-            false if !answered && !limit_reached => State::Waiting,
-            _ => State::Closing,
+        if self.watches.is_empty() || answered || limit_reached {
+            return Ok(State::Closing);
         }
+        // A scope that changed between the caller's first look and the state read here woke nobody.
+        let outdated = match &self.walk.scope {
+            Some(scope) => scope.is_outdated(&self.walk.store.snapshot())?,
+            None => false,
+        };
+        Ok(if outdated { State::Closing } else { State::Waiting })
     }
 
     /// The device now knows what this answer told it. Its late pushes are judged as of here (S13).
