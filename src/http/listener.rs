@@ -77,6 +77,7 @@ pub async fn serve(listener: Listener, services: Arc<Services>, mut stop: watch:
                 .header_read_timeout(Duration::from_secs(HEADER_SECONDS))
                 .max_headers(MAX_HEADERS)
                 .max_buf_size(MAX_HEAD_BYTES)
+                .max_header_size(MAX_HEAD_BYTES) // the buffer alone lets a head of up to twice its size through
                 .serve_connection(TokioIo::new(LenientTarget::new(stream)), service);
             let mut connection = std::pin::pin!(connection);
             let stopping = tokio::select! {

@@ -106,9 +106,15 @@ fn an_address_above_the_limit_is_refused() {
 fn floods_of_headers_are_refused() {
     let mut refusals = Refusals::start();
     let many: String = (0..200).map(|number| format!("X-{number}: y\r\n")).collect();
-    let large = format!("X-Large: {}\r\n", "y".repeat(200 << 10));
+    let large = |kib: usize| format!("X-Large: {}\r\n", "y".repeat(kib << 10));
     let endless = "X: y\r\n".repeat(30_000);
-    for (what, more) in [("200 headers", &many), ("one header of 200 KiB", &large), ("30,000 headers", &endless)] {
+    for (what, more) in [
+        ("200 headers", &many),
+        ("one header of 130 KiB", &large(130)),
+        ("one header of 160 KiB", &large(160)),
+        ("one header of 200 KiB", &large(200)),
+        ("30,000 headers", &endless),
+    ] {
         let mut connection = refusals.connect();
         let request = head("PUT /refusals/flood HTTP/1.1", &format!("{more}Content-Length: 2\r\n"));
         let _ = connection.write_raw(request.as_bytes());
