@@ -185,7 +185,7 @@ pub enum Next {
     None,
     /// Push what it holds, then the final manifest.
     Push,
-    /// Ask the person for the new password.
+    /// Ask the person for the new password or link.
     Reauth,
     /// Erase and report.
     Wipe,
@@ -205,15 +205,15 @@ pub fn advice(account: &AccountRow, judged: &Judged, wipe_ordered: bool) -> (Nex
         Standing::Active => (Next::None, "This device is in use."),
         Standing::Draining if may_log_in => (
             Next::Push,
-            "Your password was changed. Your unsent work is being sent; then log in with the new password.",
+            "Your login was changed. Your unsent work is being sent; then log in with your new password or link.",
         ),
         Standing::Draining => {
             (Next::Push, "This device was withdrawn. Your unsent work is still being sent; please stay connected.")
         }
-        Standing::Drained if may_log_in => (Next::Reauth, "Your work has arrived. Log in with the new password."),
+        Standing::Drained if may_log_in => (Next::Reauth, "Your work has arrived. Log in with your new password or link."),
         Standing::Drained => (Next::None, "All work of this device has arrived. Hand it to your supervisor."),
         Standing::Retired if may_log_in => {
-            (Next::Reauth, "Log in with the new password; work that was not sent yet is sent then.")
+            (Next::Reauth, "Log in with your new password or link; work that was not sent yet is sent then.")
         }
         Standing::Retired => {
             (Next::None, "The time to send work from this device is over. Keep it and call your supervisor.")
