@@ -261,17 +261,19 @@ pub(super) fn edited(state: &State, chance: &mut Chance, id: &str, body: &Body, 
     next
 }
 
-/// Leaves out shortcodes that another document of the same batch also takes: the rule does not say who is first.
-pub(super) fn spread_codes<'a>(bodies: impl Iterator<Item = &'a mut Body>) {
-    let mut taken = BTreeSet::new();
-    for body in bodies.filter(|body| body.get("type") != Some(&json!("data_record"))) {
+/// Leaves out shortcodes that another document of the same batch also takes: the rule does not say who is first. Says
+/// whether there were any.
+pub(super) fn leave_out_taken(taken: &mut BTreeSet<String>, body: &mut Body) -> bool {
+    let mut left_out = false;
+    if body.get("type") != Some(&json!("data_record")) {
         for name in ["patient_id", "place_id"] {
-            let code = super::oracle::text(body.get(name));
-            if code.is_some_and(|code| !taken.insert(code)) {
+            if super::oracle::text(body.get(name)).is_some_and(|code| !taken.insert(code)) {
                 body.remove(name);
+                left_out = true;
             }
         }
     }
+    left_out
 }
 
 /// Random settings. A negative depth stands alone: the rule does not compare it with others.

@@ -132,7 +132,14 @@ impl World {
         }
         let mut ids = BTreeSet::new();
         drafts.retain(|draft| ids.insert(draft.id.clone()));
-        district::spread_codes(drafts.iter_mut().map(|draft| &mut draft.body));
+        // What is sent once more is what it was; it is left out where it would need a code that is taken.
+        let again: BTreeSet<String> =
+            self.waiting.values().map(|waiting| waiting.draft.revision().to_owned()).collect();
+        drafts.sort_by_key(|draft| !again.contains(draft.revision()));
+        let mut taken = BTreeSet::new();
+        drafts.retain_mut(|draft| {
+            !district::leave_out_taken(&mut taken, &mut draft.body) || !again.contains(draft.revision())
+        });
         self.chance.shuffle(&mut drafts);
         drafts
     }
@@ -166,7 +173,8 @@ impl World {
             }
         }
         let wire: Vec<Value> = drafts.iter().map(Draft::wire).collect();
-        let request = Request::new("POST", "/medic/_bulk_docs").json(&json!({"new_edits": false, "docs": wire}));
+        let batch = json!({"new_edits": false, "docs": wire});
+        let request = Request::new("POST", "/medic/_bulk_docs").json(&batch);
         let answer = self.ask(at, request);
         if answer.status != 201 || answer.json() != json!([]) {
             self.fail(Some(&user), "", &format!("a push was answered {} {}", answer.status, answer.text()));
@@ -180,7 +188,7 @@ impl World {
             if at_once && self.is_admitted_at_once(&user, draft, &drafts, &stored, &past) {
                 verdicts[number] = Verdict::Open;
             }
-            self.check_outcome(at, draft, verdicts[number], stored[number]);
+            self.check_outcome(at, draft, verdicts[number], stored[number], &batch);
         }
         let before = self.state.clone();
         self.take_over(at, &drafts, &stored, &past);
@@ -195,8 +203,9 @@ impl World {
         }
     }
 
-    /// What the rest of the batch left behind makes the subject of a refused record known. Who wins among the leaves of a
-    /// contact is settled only then, so the verdict on the batch does not see it.
+    /// What the rest of the batch left behind makes the subject of a refused record known, or anything else visible: when
+    /// a leaf of a contact is deleted, an older one wins, with another line, code and primary contact. Who wins among
+    /// the leaves is settled only then, so the verdict on the batch does not see it.
     fn is_admitted_at_once(
         &self,
         user: &str,
@@ -205,18 +214,25 @@ impl World {
         stored: &[bool],
         past: &[State],
     ) -> bool {
-        if kind(&draft.id, &draft.body) != Kind::Record || is_subject_known(&self.state, draft) {
+        let record = kind(&draft.id, &draft.body) == Kind::Record;
+        if record && is_subject_known(&self.state, draft) {
             return false;
         }
         let mut world = self.state.clone();
         world.tick();
         for (other, _) in drafts.iter().zip(stored).filter(|(other, stored)| **stored && other.id != draft.id) {
+            let before = world.clone();
             world.store(&other.id, &other.path, other.deleted, &other.body, Naming::Counts);
+            // What the batch itself says grants nothing.
+            let older = world.live(&other.id).is_some_and(|document| document.winner != other.revision());
+            if !record && !older {
+                world = before;
+            }
         }
         judge(&world, past, user, std::slice::from_ref(draft))[0] != Verdict::Refuse
     }
 
-    fn check_outcome(&mut self, at: usize, draft: &Draft, verdict: Verdict, stored: bool) {
+    fn check_outcome(&mut self, at: usize, draft: &Draft, verdict: Verdict, stored: bool, batch: &Value) {
         let user = self.devices[at].user.clone();
         let what = if draft.deleted { "a deletion of " } else { "" };
         let (revision, body) = (draft.revision(), json!(draft.body));
@@ -234,7 +250,7 @@ impl World {
                 let supposed = world.supposing(&draft.id, &draft.path, &draft.body, true, Naming::Counts);
                 opinions += &format!("\nif it were stored: {}", supposed.reasons(&user, &draft.id));
             }
-            self.fail(Some(&user), &draft.id, &format!("{told}{opinions}"));
+            self.fail(Some(&user), &draft.id, &format!("{told}{opinions}\nin the batch {batch}"));
         }
         self.note(&draft.id, told);
     }

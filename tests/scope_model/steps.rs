@@ -1,5 +1,7 @@
 //! The random steps of a world, and what overseers do in them.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::district;
@@ -56,7 +58,10 @@ impl World {
             };
             documents.insert(id, body);
         }
-        district::spread_codes(documents.values_mut());
+        let mut taken = BTreeSet::new();
+        documents.values_mut().for_each(|body| {
+            district::leave_out_taken(&mut taken, body);
+        });
         self.steps += documents.len() as u64;
         self.put_as_operator(documents.into_iter().collect());
     }
