@@ -3,6 +3,7 @@
 pub mod account;
 pub mod account_making;
 pub mod audit;
+pub mod audit_export;
 pub mod backup;
 pub mod bench;
 mod child_server;

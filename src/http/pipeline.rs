@@ -254,7 +254,7 @@ async fn handle(
     permit(need, &caller, database.as_ref().map(|database| &database.security))?;
     after_restore(&services, database.as_deref(), &caller, need)?;
     if let Some(database) = database.as_ref().filter(|database| database.row.scoped)
-        && matches!(need, Need::Pull | Need::Feed)
+        && matches!(need, Need::Pull | Need::Feed | Need::Custody)
         && caller.is_operator()
     {
         services.note_read(caller.name.as_deref().unwrap_or_default(), &database.name).await?;

@@ -20,7 +20,7 @@ use crate::accounts::user_document::{ID_PREFIX, UserDocument};
 use crate::accounts::withdrawals::Actor;
 use crate::clock::random;
 use crate::documents::accounts::{self, AccountChange, Created, Desk, NewAccount, text_members};
-use crate::documents::administration::charge_of;
+use crate::documents::administration::oversight_of;
 use crate::documents::databases::Database;
 use crate::documents::error::{DocumentError, DocumentResult};
 use crate::documents::parties::Party;
@@ -308,7 +308,7 @@ pub(super) fn read(context: &Context) -> Handled {
     let name = context.request.segment(1).to_owned();
     let snapshot = context.services.store.snapshot();
     let row = snapshot.get(&ACCOUNTS, &name)?.filter(|row| row.exists).ok_or_else(Error::missing)?;
-    if !charge_of(&snapshot, &context.caller)?.covers(&snapshot, &row)? {
+    if !oversight_of(&snapshot, &context.caller)?.covers(&snapshot, &row)? {
         return Err(Error::missing().into());
     }
     let users = context.services.catalogue.find(USERS)?;
@@ -357,7 +357,7 @@ pub(super) fn list(context: &Context) -> Handled {
     let snapshot = context.services.store.snapshot();
     let users = context.services.catalogue.find(USERS)?;
     let now = context.services.clock.now();
-    let charge = charge_of(&snapshot, &context.caller)?;
+    let charge = oversight_of(&snapshot, &context.caller)?;
     let mut rows = Vec::new();
     let mut after = query.get("start_after").map(str::to_owned);
     loop {

@@ -37,7 +37,9 @@ pub(super) fn info_of(context: &Context, database: &Database) -> Result<Value, H
     } else if let Some(restricted) = context.view.restricted() {
         // Of what is out of scope, not even the number is told.
         let documents = visible_ids(&snapshot, restricted, database.id())?.len() as u64;
-        counters = Counters { documents, position: counters.position, ..Counters::default() };
+        // Nor, to whoever sees no document, how often something was written.
+        let position = if context.view.is_blind() { 0 } else { counters.position };
+        counters = Counters { documents, position, ..Counters::default() };
         (file, purge_seq) = (0, "0".to_owned());
     }
     let mut info = json!({
@@ -117,7 +119,11 @@ pub(super) async fn write_security(context: &mut Context) -> Handled {
     let body = context.read_body(MAX_SETTING_BYTES).await?;
     let text = std::str::from_utf8(&body).map_err(|_| Error::invalid_json())?;
     let security = Security::parse(text)?.text().to_owned();
-    let entry = context.entry("database.security").database(&name);
+    // Who may open a database is no secret, and what an account could see depends on it.
+    let told: Value = serde_json::from_str(&security).unwrap_or_default();
+    let group = |name: &str| told.get(name).cloned().unwrap_or_default();
+    let entry = context.entry("database.security").database(&name).detail("admins", group("admins"));
+    let entry = entry.detail("members", if told.get("members").is_some() { group("members") } else { group("readers") });
     context.services.catalogue.change(&name, entry, move |row| row.security = security).await?;
     Ok(Answer::ok(200))
 }
