@@ -17,7 +17,7 @@ use crate::accounts::session_cookie::{CookieSettings, SameSite};
 use crate::accounts::withdrawals::{note_quiet, quiet_devices};
 use crate::audit::{self, Entry};
 use crate::clock::{Clock, random};
-use crate::config::{Config, Settings};
+use crate::config::{Config, Duties, Settings};
 use crate::documents::attachments::remove_unreferred;
 use crate::documents::databases::Catalogue;
 use crate::documents::error::DocumentResult;
@@ -57,6 +57,8 @@ pub struct Services {
     reads: Mutex<BTreeMap<(String, String), u64>>,
     /// What had happened at the last mark of the ledger.
     marked: AtomicU64,
+    /// What one person may not do alone.
+    pub duties: Duties,
     /// Feeds that are being sent or held.
     pub feeds: Feeds,
     settings: RwLock<Arc<Settings>>,
@@ -93,6 +95,7 @@ impl Services {
             catalogue,
             clock,
             ledger,
+            duties: config.duties,
             feeds: Feeds::default(),
             settings: RwLock::new(Arc::new(settings_from(&texts))),
             texts: Mutex::new(texts),

@@ -126,7 +126,8 @@ mod tests {
             assert_eq!(status(need, &manager, None), of_manager, "{need:?}");
             assert_eq!(status(need, &chw, None).is_some(), true, "{need:?}");
         }
-        for (caller, custody) in [(&auditor, None), (&manager, None), (&chw, None), (&boss, None), (&nobody, Some(401))] {
+        for (caller, custody) in [(&auditor, None), (&manager, None), (&chw, None), (&boss, None), (&nobody, Some(401))]
+        {
             assert_eq!(status(Need::Custody, caller, Some(&ours)), custody);
             assert_eq!(status(Need::Pull, &auditor, Some(&ours)), Some(403), "no document by it");
         }

@@ -186,13 +186,8 @@ impl Scope {
         let (depth, report_depth, primary) = settings.depth_of(&member.roles);
         let holds = |roles: &[String]| member.roles.iter().any(|role| roles.contains(role));
         let blind = only_manages(&member.roles);
-        let own = member.places.iter().map(|id| Reach {
-            place: of_contact(id),
-            depth,
-            report_depth,
-            primary,
-            write: true,
-        });
+        let own =
+            member.places.iter().map(|id| Reach { place: of_contact(id), depth, report_depth, primary, write: true });
         let granted = member.granted.iter().map(|granted| Reach {
             place: of_contact(&granted.place),
             depth: granted.depth,

@@ -101,7 +101,8 @@ mod tests {
     fn lines(numbers: &[u64]) -> Vec<String> {
         let (mut lines, mut before, mut last) = (Vec::new(), [0; HASH_BYTES], 0);
         for number in 1..=9 {
-            let text = serde_json::to_vec(&Entry::new(number, "root", "device.cut").reason(Some("€ \" {"))).expect("JSON");
+            let text =
+                serde_json::to_vec(&Entry::new(number, "root", "device.cut").reason(Some("€ \" {"))).expect("JSON");
             let hash = hash_of(number, &before, &text);
             if numbers.contains(&number) {
                 let mut out = Vec::new();

@@ -108,7 +108,9 @@ fn verify(arguments: &VerifyArguments) -> anyhow::Result<()> {
                 Err(broken) => json!({"ok": false, "entry": broken.number, "problem": broken.problem}),
             }
         }
-        (None, None, None) => bail!("name the data folder of a stopped server with --data, a running one with --url, or a file with --export"),
+        (None, None, None) => bail!(
+            "name the data folder of a stopped server with --data, a running one with --url, or a file with --export"
+        ),
     };
     if arguments.json {
         println!("{checked}");

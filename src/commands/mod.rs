@@ -6,6 +6,7 @@ pub mod audit;
 pub mod audit_export;
 pub mod backup;
 pub mod bench;
+pub mod break_glass;
 mod child_server;
 pub mod demo;
 pub mod device;

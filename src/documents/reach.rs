@@ -231,7 +231,8 @@ pub fn reach_at(
         if counts {
             moment.note_database(&entry);
         }
-        if entry.account.as_deref() != Some(account) || !KINDS.contains(&entry.action.split('.').next().unwrap_or_default())
+        if entry.account.as_deref() != Some(account)
+            || !KINDS.contains(&entry.action.split('.').next().unwrap_or_default())
         {
             return Ok(ControlFlow::Continue(()));
         }

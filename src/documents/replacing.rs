@@ -9,8 +9,8 @@
 use serde_json::Value;
 use settle_protocol::{Error, ErrorKind};
 
-use super::administration::is_person;
 use super::accounts::{AccountChange, Desk, NewAccount, create, give_away, holders, remove};
+use super::administration::is_person;
 use super::custody::{self, Holding, How, Replaced};
 use super::databases::Database;
 use super::error::{DocumentError, DocumentResult};
@@ -112,6 +112,8 @@ pub enum Attempt<T> {
     Tried(Box<T>),
     /// It cannot be done.
     Failed(DocumentError),
+    /// It is too much for one person: it would end the rights of these accounts.
+    Waits(Vec<String>),
 }
 
 impl<T> From<DocumentError> for Attempt<T> {

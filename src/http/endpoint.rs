@@ -69,6 +69,9 @@ pub enum Endpoint {
     LostReceipts,
     ReadAudit,
     VerifyAudit,
+    Confirmations,
+    BreakGlass,
+    BrokenGlass,
     ServerNotYet,
     DatabaseInfo,
     CreateDatabase,
@@ -202,6 +205,9 @@ routes! {
     LostReceipts          "GET"          [Lit("_handover"), Lit("lost_receipts")]        Oversee;
     ReadAudit             "GET"          [Lit("_audit")]                                 Audit;
     VerifyAudit           "GET"          [Lit("_audit"), Lit("verify")]                  AuditWhole;
+    Confirmations         "GET"          [Lit("_confirmations")]                         Accounts;
+    BreakGlass            "POST"         [Lit("_break_glass")]                           Operate;
+    BrokenGlass           "GET"          [Lit("_break_glass")]                           AuditWhole;
     ServerNotYet          "GET,POST"     [Lit("_replicate")]                             Operate;
     ServerNotYet          "GET"          [Lit("_scheduler"), Rest]                       Operate;
     ServerNotYet          "GET"          [Lit("_db_updates")]                            Operate;
@@ -357,6 +363,13 @@ pub fn is_listing(endpoint: Endpoint) -> bool {
         endpoint,
         AllDocs | AllDocsQueries | Changes | DesignDocs | DesignDocsQueries | LocalDocs | LocalDocsQueries
     )
+}
+
+/// What is asked about a database and not about its documents, although it is read like them.
+#[must_use]
+pub fn is_about_database(endpoint: Endpoint) -> bool {
+    use Endpoint::{ReadPurgedInfosLimit, ReadRevsLimit, ReadSecurity};
+    matches!(endpoint, ReadPurgedInfosLimit | ReadRevsLimit | ReadSecurity)
 }
 
 /// Every line of the table: methods, shape, need. For the golden list in the tests.

@@ -61,7 +61,8 @@ fn an_auditor_reads_everything_about_people_and_nothing_else() {
     ] {
         assert_eq!(send(method, path, json!({})), status, "{method} {path}");
     }
-    let grant = json!({"to": "chw", "database": DATABASE, "place": "area-b", "reason": "x", "until": 9_999_999_999_u64});
+    let grant =
+        json!({"to": "chw", "database": DATABASE, "place": "area-b", "reason": "x", "until": 9_999_999_999_u64});
     assert_eq!(send("POST", "/_grants", grant), 404);
     assert_eq!(stage.operator().get("/_audit?limit=1").json()["head"], head, "nothing was done");
 }
@@ -78,7 +79,8 @@ fn who_manages_accounts_reads_what_they_did_and_not_how_long_the_log_is() {
     let answer = get(&stage, &manager, "/_audit?by=admin");
     assert!(entries(answer).is_empty(), "what others did is not theirs to read");
     let page = get(&stage, &manager, "/_audit").expect(200).json();
-    let actions: Vec<String> = entries(get(&stage, &manager, "/_audit")).iter().map(|entry| text(&entry["action"])).collect();
+    let actions: Vec<String> =
+        entries(get(&stage, &manager, "/_audit")).iter().map(|entry| text(&entry["action"])).collect();
     assert_eq!(actions, ["account.epoch", "account.disable"]);
     assert_eq!((&page["head"], &page["next"]), (&Value::Null, &Value::Null), "{page}");
     assert_eq!(get(&stage, &manager, "/_audit/verify").status, 404);
@@ -167,7 +169,8 @@ fn the_log_tells_what_an_account_could_see_at_any_time() {
     let at = admin.get("/_accounts/chw/reach").expect(200).json();
     assert_eq!((&at["exists"], &at["state"], &at["roles"]), (&json!(false), &Value::Null, &json!([])), "{at}");
     let actions: Vec<String> = at["changes"].as_array().into_iter().flatten().map(|row| text(&row["action"])).collect();
-    for action in ["account.create", "grant.make", "grant.revoke", "account.change", "account.epoch", "account.delete"] {
+    for action in ["account.create", "grant.make", "grant.revoke", "account.change", "account.epoch", "account.delete"]
+    {
         assert!(actions.contains(&action.to_owned()), "{action}: {actions:?}");
     }
     assert_eq!(told(first - 60)["exists"], false, "before it was made");

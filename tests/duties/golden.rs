@@ -183,7 +183,8 @@ fn page_of(titles: &[&str], rows: &[Row], columns: std::ops::Range<usize>) -> St
     let mut lines: Vec<(Vec<&str>, Vec<String>)> = Vec::new();
     for Row { line, answers } in rows {
         let verdicts: Vec<&str> = answers[columns.clone()].iter().map(|answer| verdict(answer)).collect();
-        let path = line.shape.replace("{db}", "db").replace("{name}", "…").replace("{id}", "doc").replace("{rest…}", "…");
+        let path =
+            line.shape.replace("{db}", "db").replace("{name}", "…").replace("{id}", "doc").replace("{rest…}", "…");
         let named = format!("`{} {path}`", line.method);
         match lines.iter_mut().find(|(known, _)| *known == verdicts) {
             Some((_, names)) => names.push(named),

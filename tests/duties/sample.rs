@@ -82,7 +82,8 @@ pub(super) fn present(stage: &mut Stage, about: About, reads: bool) -> Thing {
         }
         About::Design => {
             let name = format!("made-{number}");
-            let made = admin.put(&format!("/{DATABASE}/_design/{name}"), &json!({"language": "javascript"})).expect(201);
+            let made =
+                admin.put(&format!("/{DATABASE}/_design/{name}"), &json!({"language": "javascript"})).expect(201);
             Thing { name, rev: text(&made.json()["rev"]) }
         }
     }
@@ -141,8 +142,10 @@ fn body_of(method: &str, shape: &str, thing: &Thing, number: u32) -> Value {
         ("POST", "/{db}") => json!({"type": "person", "parent": {"_id": "hh-a"}}),
         ("POST", "/{db}/_changes") => json!({"doc_ids": [name]}),
         ("POST", "/{db}/_revs_diff" | "/{db}/_missing_revs") => json!({name: [rev]}),
-        ("POST", "/{db}/_bulk_docs") => json!({"new_edits": false, "docs": [{"_id": name, "_rev": rev, "type": "data_record",
-            "form": "visit", "fields": {"patient_id": "pat-a"}}]}),
+        ("POST", "/{db}/_bulk_docs") => {
+            json!({"new_edits": false, "docs": [{"_id": name, "_rev": rev, "type": "data_record",
+            "form": "visit", "fields": {"patient_id": "pat-a"}}]})
+        }
         ("POST", "/{db}/_bulk_get") => json!({"docs": [{"id": name}]}),
         ("POST", "/{db}/_all_docs") => json!({"keys": [name]}),
         ("POST", "/{db}/_all_docs/queries" | "/{db}/_design_docs/queries" | "/{db}/_local_docs/queries") => {
@@ -154,7 +157,9 @@ fn body_of(method: &str, shape: &str, thing: &Thing, number: u32) -> Value {
         ("POST", "/{db}/_places/{name}/replace") => json!({"contact": {"name": "New"}, "account": {"roles": ["chw"]}}),
         ("POST", "/{db}/_places/{name}/rename_holder") => json!({"name": "New"}),
         ("POST", "/{db}/_places/{name}/hand_over") => json!({"contact": {"name": "New"}}),
-        ("PUT", "/{db}/{id}") => json!({"_rev": rev, "type": "data_record", "form": "visit", "fields": {"patient_id": "pat-a"}}),
+        ("PUT", "/{db}/{id}") => {
+            json!({"_rev": rev, "type": "data_record", "form": "visit", "fields": {"patient_id": "pat-a"}})
+        }
         ("PUT", "/{db}/_design/{name}") => json!({"_rev": rev, "language": "javascript", "n": 1}),
         _ => json!({}),
     }
@@ -176,7 +181,9 @@ pub(super) fn request(method: &str, shape: &str, thing: &Thing, number: u32) -> 
     let request = match method {
         "COPY" => request.header("Destination", &format!("copy-{number}")),
         "GET" | "DELETE" => request,
-        _ if shape.ends_with("{rest…}") && method == "PUT" => request.header("Content-Type", "text/plain").body("hello"),
+        _ if shape.ends_with("{rest…}") && method == "PUT" => {
+            request.header("Content-Type", "text/plain").body("hello")
+        }
         _ => request.json(&body_of(method, shape, thing, number)),
     };
     request.header("Accept", "application/json")

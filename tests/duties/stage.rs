@@ -53,9 +53,7 @@ impl Stage {
         admin.put(&format!("/{DATABASE}?scoped=true"), &json!({})).expect(201);
         let roles = json!({"members": {"roles": ["chw", "steward", "account_admin", "auditor"]}});
         admin.put(&format!("/{DATABASE}/_security"), &roles).expect(200);
-        let place = |id: &str, kind: &str, above: &str, holder: &str| {
-            json!({"_id": id, "type": kind, "name": id, "parent": {"_id": above}, "contact": {"_id": holder}})
-        };
+        let place = |id: &str, kind: &str, above: &str, holder: &str| json!({"_id": id, "type": kind, "name": id, "parent": {"_id": above}, "contact": {"_id": holder}});
         let person = |id: &str, above: &str| json!({"_id": id, "type": "person", "parent": {"_id": above}});
         let documents = json!([
             {"_id": "settings", "settings": {"permissions": {"can_edit": ["chw"]}}},
@@ -94,7 +92,8 @@ impl Stage {
     pub(super) fn log_in(&self, token: &str, device: &str) -> Login {
         let body = json!({"link": token, "device": {"id": device}});
         let answer = self.server.anonymous().post("/_session", &body).expect(200);
-        let cookie = answer.header("set-cookie").and_then(|cookie| cookie.split(';').next()).expect("a cookie").to_owned();
+        let cookie =
+            answer.header("set-cookie").and_then(|cookie| cookie.split(';').next()).expect("a cookie").to_owned();
         Login { cookie, device: text(&answer.json()["device"]["id"]) }
     }
 
@@ -152,7 +151,8 @@ impl Stage {
         end("draining", "chw", &|_, login| post(format!("/_devices/{}/retire", login.device)));
         end("drained", "chw", &|name, login| {
             post(format!("/_accounts/{name}/retire"));
-            let manifest = Request::new("POST", &format!("/{DATABASE}/_manifest")).json(&json!({"revs": {}, "final": true}));
+            let manifest =
+                Request::new("POST", &format!("/{DATABASE}/_manifest")).json(&json!({"revs": {}, "final": true}));
             self.send(&Shown::Cookie(login.cookie.clone()), &manifest).expect(200);
         });
         end("disabled", "chw", &disable);

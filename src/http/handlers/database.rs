@@ -6,7 +6,9 @@ use settle_protocol::document::write_revisions;
 use settle_protocol::raw_json::write_string;
 use settle_protocol::{Error, Revision};
 
+use super::second_person::asked_in;
 use super::{Handled, escaped};
+use crate::access::need::Need;
 use crate::accounts::error::AccountError;
 use crate::accounts::security::Security;
 use crate::audit;
@@ -123,7 +125,8 @@ pub(super) async fn write_security(context: &mut Context) -> Handled {
     let told: Value = serde_json::from_str(&security).unwrap_or_default();
     let group = |name: &str| told.get(name).cloned().unwrap_or_default();
     let entry = context.entry("database.security").database(&name).detail("admins", group("admins"));
-    let entry = entry.detail("members", if told.get("members").is_some() { group("members") } else { group("readers") });
+    let entry =
+        entry.detail("members", if told.get("members").is_some() { group("members") } else { group("readers") });
     context.services.catalogue.change(&name, entry, move |row| row.security = security).await?;
     Ok(Answer::ok(200))
 }
@@ -211,7 +214,12 @@ pub(super) async fn object_or_empty(context: &mut Context) -> Result<Map<String,
         return Ok(Map::new());
     }
     match serde_json::from_slice(&body) {
-        Ok(Value::Object(object)) => Ok(object),
+        Ok(Value::Object(object)) => {
+            if context.need == Need::Accounts {
+                context.asked = asked_in(&object);
+            }
+            Ok(object)
+        }
         Ok(_) => Err(Error::bad_request("Request body must be a JSON object").into()),
         Err(_) => Err(Error::invalid_json().into()),
     }

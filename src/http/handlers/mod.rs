@@ -10,6 +10,7 @@ mod database;
 mod devices;
 mod document;
 mod draining;
+mod glass;
 mod grants;
 mod links;
 mod local;
@@ -21,6 +22,7 @@ mod push;
 mod radar;
 mod reach;
 mod restore;
+mod second_person;
 mod server;
 mod session;
 mod stewards;
@@ -174,6 +176,9 @@ dispatch! {
         Endpoint::HandOver => custody::hand_over(context).await,
         Endpoint::UndoReplace => custody::undo(context).await,
         Endpoint::ReadCustody => custody::read(context),
+        Endpoint::Confirmations => second_person::list(context),
+        Endpoint::BreakGlass => glass::break_it(context).await,
+        Endpoint::BrokenGlass => glass::list(context),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::documents::databases::Database;
 use crate::documents::exposure::{Exposure, Page};
 use crate::documents::radar::{Figures, SILENT_DAYS, Sighting, Wanted, look, roll_up, sight};
 use crate::http::error::HttpError;
-use crate::http::pipeline::Context;
+use crate::http::pipeline::{Context, through_glass};
 use crate::http::response::Answer;
 use crate::storage::{StorageError, hex, unhex};
 
@@ -145,6 +145,9 @@ pub(super) async fn exposure(context: &Context) -> Handled {
     let after = context.request.query.get("after").map(str::to_owned);
     if !context.caller.is_operator() {
         return Err(Error::missing().into());
+    }
+    if context.services.duties.break_glass {
+        through_glass(&context.services, context.by(), &database.name, "DeviceExposure").await?;
     }
     let page = Page { after, limit };
     let store = context.services.store.clone();
