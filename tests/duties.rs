@@ -3,5 +3,8 @@
 
 mod audit;
 mod golden;
+mod grants;
 mod sample;
+mod second;
 mod stage;
+mod two_worlds;

@@ -113,6 +113,7 @@ pub fn judge(batch: &mut Batch<'_>, order: &Order, actor: &Actor, limit: u64, si
         return Ok(Verdict::Waits(endings));
     }
     put(batch, alone_key(&actor.name), &times);
+    batch.delete_bytes(Family::Meta, waiting_key(order)); // what waited is done now
     Ok(Verdict::Stays)
 }
 

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::sample::{About, Thing, about, absent, present, request};
 use super::stage::{Caller, Stage};
 use crate::support::http::{Request, Response};
+use crate::support::server::TestServer;
 
 const GOLDEN: &str = "tests/duties/golden.txt";
 const PAGE: &str = "docs/roles.md";
@@ -106,7 +107,7 @@ impl Walk {
 }
 
 fn walk() -> (Vec<&'static str>, Vec<Row>) {
-    let stage = Stage::start();
+    let stage = Stage::start_with(TestServer::options().config("[settle]\nretirements_alone = 0\n"));
     let mut callers = stage.roles();
     callers.extend(stage.ended());
     stage.somebody("helper", "chw", &["area-a"]);

@@ -152,7 +152,7 @@ fn body_of(method: &str, shape: &str, thing: &Thing, number: u32) -> Value {
             json!({"queries": [{}]})
         }
         ("POST", "/{db}/_reconcile") => json!({"ids": [name]}),
-        ("POST", "/{db}/_manifest") => json!({"revs": {}, "final": false}),
+        ("POST", "/{db}/_manifest") => json!({"manifest": "some", "revs": {}, "final": false}),
         ("POST", "/{db}/_places/{name}/move") => json!({"to": "district"}),
         ("POST", "/{db}/_places/{name}/replace") => json!({"contact": {"name": "New"}, "account": {"roles": ["chw"]}}),
         ("POST", "/{db}/_places/{name}/rename_holder") => json!({"name": "New"}),

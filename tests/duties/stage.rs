@@ -151,8 +151,8 @@ impl Stage {
         end("draining", "chw", &|_, login| post(format!("/_devices/{}/retire", login.device)));
         end("drained", "chw", &|name, login| {
             post(format!("/_accounts/{name}/retire"));
-            let manifest =
-                Request::new("POST", &format!("/{DATABASE}/_manifest")).json(&json!({"revs": {}, "final": true}));
+            let manifest = Request::new("POST", &format!("/{DATABASE}/_manifest"))
+                .json(&json!({"manifest": "last", "revs": {}, "final": true}));
             self.send(&Shown::Cookie(login.cookie.clone()), &manifest).expect(200);
         });
         end("disabled", "chw", &disable);
