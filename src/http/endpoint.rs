@@ -365,6 +365,18 @@ pub fn is_listing(endpoint: Endpoint) -> bool {
     )
 }
 
+/// Edits of documents. Whoever sees no document makes none, whatever is stored.
+#[must_use]
+pub fn is_document_edit(endpoint: Endpoint) -> bool {
+    use Endpoint::{
+        CopyDesign, CopyDocument, DeleteDocument, FormUpload, PostDocument, WriteAttachment, WriteDocument,
+    };
+    matches!(
+        endpoint,
+        CopyDesign | CopyDocument | DeleteDocument | FormUpload | PostDocument | WriteAttachment | WriteDocument
+    )
+}
+
 /// What is asked about a database and not about its documents, although it is read like them.
 #[must_use]
 pub fn is_about_database(endpoint: Endpoint) -> bool {

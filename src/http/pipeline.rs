@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue, SERVER, SET_COOKIE};
 use settle_protocol::{Error, ErrorKind};
 
-use super::endpoint::{Endpoint, Found, find, is_about_database, is_listing};
+use super::endpoint::{Endpoint, Found, find, is_about_database, is_document_edit, is_listing};
 use super::error::HttpError;
 use super::handlers;
 use super::in_flight::{ended_at, guarded};
@@ -87,6 +87,9 @@ impl Context {
     /// For requests that are a push only in one form, such as `_bulk_docs` with `new_edits: false`.
     pub(crate) fn require_everything(&mut self) -> Result<(), HttpError> {
         self.need = Need::Edit;
+        if self.view.is_blind() {
+            return Err(no_edits());
+        }
         self.caller.judged.allow(Right::Everything)?;
         after_restore(&self.services, self.database.as_deref(), &self.caller, self.need)
     }
@@ -272,6 +275,9 @@ async fn handle(
         Some(database) if database.row.scoped => view_of(&services.store.snapshot(), database, &caller)?,
         _ => View::Everything,
     };
+    if need == Need::Edit && view.is_blind() && is_document_edit(endpoint) {
+        return Err(no_edits());
+    }
     let memory = services.body_memory.share(settings.max_body_memory_bytes);
     let asked = String::new();
     let mut context = Context { services, settings, caller, request, database, view, need, memory, asked };
@@ -283,6 +289,11 @@ async fn handle(
     };
     let answer = if need == Need::Feed { counted(answer, &context) } else { answer };
     Ok(if withdraws(&context) { after_ledger(answer, &context).await? } else { answer })
+}
+
+/// The same answer to every edit of somebody who sees no document: it depends on nothing that is stored.
+fn no_edits() -> HttpError {
+    Error::forbidden("An account that only manages accounts or audits writes no documents.").into()
 }
 
 /// Lets an operator read a scoped database whose glass it has broken, and notes the read; gives the time until when it may. What is
