@@ -16,6 +16,8 @@ pub(super) enum About {
     Held,
     Document,
     Design,
+    /// A database of its own, so that the others stay.
+    Database,
 }
 
 /// The thing, and its revision if it has one.
@@ -32,6 +34,7 @@ const BY_BODY: [&str; 7] =
 pub(super) fn about(method: &str, shape: &str) -> About {
     let below = shape.strip_prefix("/{db}/").unwrap_or_default();
     match shape {
+        "/{db}" if method == "DELETE" => About::Database,
         _ if shape.starts_with("/_accounts/{name}") => About::Account,
         _ if shape.starts_with("/_devices/{name}") => About::Device,
         _ if shape.starts_with("/_grants/{name}") => About::Grant,
@@ -73,6 +76,11 @@ pub(super) fn present(stage: &mut Stage, about: About, reads: bool) -> Thing {
             let row = rows.iter().find(|row| row["id"] == json!(id)).expect("it is in escrow");
             plain(&row["number"].to_string())
         }
+        About::Database => {
+            let name = format!("victim-{number}");
+            admin.put(&format!("/{name}?scoped=true"), &json!({})).expect(201);
+            plain(&name)
+        }
         About::Document => {
             let name = format!("visit-{number}");
             let note = json!({"note.txt": {"content_type": "text/plain", "data": "aGVsbG8="}});
@@ -107,6 +115,7 @@ fn path_of(shape: &str, thing: &Thing, number: u32, method: &str) -> String {
         "/_node/{name}/_config/{name}/{name}" => "/_node/_local/_config/log/level".to_owned(),
         "/_node/{name}/{name}" => "/_node/_local/_system".to_owned(),
         "/_links/{name}" => format!("/_links/{}", "A".repeat(43)),
+        "/{db}" if method == "DELETE" => format!("/{}", thing.name),
         "/{db}" if method == "PUT" => format!("/made-{number}"),
         "/{db}/_escrow/{name}/{name}" => format!("/{DATABASE}/_escrow/{}/discard", thing.name),
         "/{db}/_local/{name}" => format!("/{DATABASE}/_local/own-{number}"),

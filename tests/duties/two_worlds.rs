@@ -154,6 +154,12 @@ impl Pair {
             ("POST", "/{db}/_bulk_docs") => {
                 json!({"docs": [{"_id": place, "type": "person", "parent": {"_id": "hh-a"}}]})
             }
+            ("POST", "/{db}/_manifest") => match self.chance.percent(50) {
+                true => json!({"manifest": "whole", "revs": {}, "total": 0, "final": true}),
+                false => {
+                    json!({"manifest": "some", "revs": {place: ["1-0123456789abcdef0123456789abcdef"]}, "final": true})
+                }
+            },
             _ => return None,
         })
     }
