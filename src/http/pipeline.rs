@@ -268,7 +268,7 @@ async fn handle(
         let name = caller.name.as_deref().unwrap_or_default();
         match services.duties.break_glass && !is_about_database(endpoint) {
             true => may_read_until = Some(through_glass(&services, name, &database.name, endpoint).await?),
-            false => services.note_read(name, &database.name).await?,
+            false => services.note_read(name, &database.name, format!("{endpoint:?}")).await?,
         }
     }
     let view = match &database {

@@ -52,7 +52,9 @@ fn lines() -> Vec<Line> {
 fn shown(response: &Response, thing: &Thing) -> String {
     let headers = response.headers.iter().filter(|(name, _)| !SET_ASIDE.contains(name));
     let headers: Vec<String> = headers.map(|(name, value)| format!("{name}: {value}")).collect();
-    format!("{} {headers:?} {}", response.status, response.text()).replace(&thing.name, "THING")
+    let text = format!("{} {headers:?} {}", response.status, response.text());
+    // A number is in no answer to somebody who may not have it, and in many others by chance.
+    if thing.name.len() < 5 { text } else { text.replace(&thing.name, "THING") }
 }
 
 fn outcome(response: &Response) -> String {

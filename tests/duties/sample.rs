@@ -18,6 +18,8 @@ pub(super) enum About {
     Design,
     /// A database of its own, so that the others stay.
     Database,
+    /// The token of a link.
+    Link,
 }
 
 /// The thing, and its revision if it has one.
@@ -35,6 +37,8 @@ pub(super) fn about(method: &str, shape: &str) -> About {
     let below = shape.strip_prefix("/{db}/").unwrap_or_default();
     match shape {
         "/{db}" if method == "DELETE" => About::Database,
+        "/_links/{name}" => About::Link,
+        "/_session" if method == "POST" => About::Link,
         _ if shape.starts_with("/_accounts/{name}") => About::Account,
         _ if shape.starts_with("/_devices/{name}") => About::Device,
         _ if shape.starts_with("/_grants/{name}") => About::Grant,
@@ -76,6 +80,7 @@ pub(super) fn present(stage: &mut Stage, about: About, reads: bool) -> Thing {
             let row = rows.iter().find(|row| row["id"] == json!(id)).expect("it is in escrow");
             plain(&row["number"].to_string())
         }
+        About::Link => plain(&stage.account(&format!("linked-{number}"), "chw", &["area-a"])),
         About::Database => {
             let name = format!("victim-{number}");
             admin.put(&format!("/{name}?scoped=true"), &json!({})).expect(201);
@@ -102,7 +107,8 @@ pub(super) fn absent(about: About, like: &Thing) -> Thing {
     let name = match about {
         About::Device | About::Grant => "0".repeat(32),
         About::Held => "9".repeat(like.name.len()),
-        _ => format!("{}z", &like.name[..like.name.len() - 1]),
+        About::Link => "A".repeat(like.name.len()),
+        _ => format!("z{}", &like.name[1..]),
     };
     Thing { name, rev: like.rev.clone() }
 }
@@ -114,7 +120,6 @@ fn path_of(shape: &str, thing: &Thing, number: u32, method: &str) -> String {
         "/_node/{name}/_config/{name}" => "/_node/_local/_config/log".to_owned(),
         "/_node/{name}/_config/{name}/{name}" => "/_node/_local/_config/log/level".to_owned(),
         "/_node/{name}/{name}" => "/_node/_local/_system".to_owned(),
-        "/_links/{name}" => format!("/_links/{}", "A".repeat(43)),
         "/{db}" if method == "DELETE" => format!("/{}", thing.name),
         "/{db}" if method == "PUT" => format!("/made-{number}"),
         "/{db}/_escrow/{name}/{name}" => format!("/{DATABASE}/_escrow/{}/discard", thing.name),
@@ -125,6 +130,7 @@ fn path_of(shape: &str, thing: &Thing, number: u32, method: &str) -> String {
     path = path.replace("{db}", DATABASE).replacen("{name}", &thing.name, 1).replace("{id}", &thing.name);
     let rest = match shape {
         _ if shape.contains("_design") => "logo.png",
+        "/{db}/{rest…}" => "_nosuch/x",
         _ if shape.contains("_index") => "_design/x/json/y",
         _ => "note.txt",
     };
@@ -135,7 +141,7 @@ fn path_of(shape: &str, thing: &Thing, number: u32, method: &str) -> String {
 fn body_of(method: &str, shape: &str, thing: &Thing, number: u32) -> Value {
     let Thing { name, rev } = thing;
     match (method, shape) {
-        ("POST", "/_session") => json!({"link": "A".repeat(43)}),
+        ("POST", "/_session") => json!({"link": name}),
         ("POST", "/_device/wipe_reported") => json!({"order": "none"}),
         ("POST", "/_accounts/{name}/password") => json!({"password": "a-long-enough-secret"}),
         ("POST", "/_grants") => json!({"to": "helper", "database": DATABASE, "place": "area-a", "reason": "test",
@@ -185,6 +191,9 @@ pub(super) fn request(method: &str, shape: &str, thing: &Thing, number: u32) -> 
             path.push_str(&format!("?rev={}", thing.rev));
         }
         _ => {}
+    }
+    if shape == "/_devices/{name}/exposure" {
+        path.push_str(&format!("?database={DATABASE}"));
     }
     let request = Request::new(method, &path);
     let request = match method {

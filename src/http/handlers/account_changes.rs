@@ -23,7 +23,7 @@ use crate::accounts::withdrawals::Actor;
 use crate::audit;
 use crate::clock::random;
 use crate::documents::accounts::{self, AccountChange, Created, Desk, NewAccount, text_members};
-use crate::documents::administration::oversight_of;
+use crate::documents::administration::{charge_of, oversight_of};
 use crate::documents::databases::Database;
 use crate::documents::error::{DocumentError, DocumentResult};
 use crate::documents::parties::Party;
@@ -261,12 +261,18 @@ async fn change_with(context: &Context, body: &Map<String, Value>) -> Handled {
     Ok(Answer::json(200, json!({"ok": true, "name": name}).to_string()))
 }
 
-/// `PUT /_accounts/NAME`: makes the account, or changes it if it is there.
+/// `PUT /_accounts/NAME`: makes the account, or changes it if it is there. One that is not in the caller's charge is a name that is
+/// taken, as for `POST`.
 pub(super) async fn put(context: &mut Context) -> Handled {
     let mut body = object_or_empty(context).await?;
     let name = check_name_of(context, &body)?;
-    let stored = context.services.store.snapshot().get(&ACCOUNTS, &name)?;
-    if stored.is_some_and(|row| row.exists) {
+    let stored = {
+        let snapshot = context.services.store.snapshot();
+        let charge = charge_of(&snapshot, &context.caller)?;
+        let stored = snapshot.get(&ACCOUNTS, &name)?.filter(|row| row.exists);
+        stored.map(|row| charge.covers(&snapshot, &row)).transpose()?
+    };
+    if stored == Some(true) {
         return change_with(context, &body).await;
     }
     body.insert("name".to_owned(), name.into());

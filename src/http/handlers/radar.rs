@@ -139,13 +139,13 @@ pub(super) fn view_of(context: &Context, device: DeviceId) -> Result<Value, Http
 /// `GET /_devices/ID/exposure?database=NAME`: whose data may be on it. Noted as a read before it is answered. For operators only:
 /// even the number of people tells whoever may read no patient how full a database is.
 pub(super) async fn exposure(context: &Context) -> Handled {
+    if !context.caller.is_operator() {
+        return Err(Error::missing().into());
+    }
     let device = named(context)?;
     let database = scoped(&databases(context)?, context.request.query.get("database").is_some())?;
     let limit = number(context, "limit")?.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(CONTACTS);
     let after = context.request.query.get("after").map(str::to_owned);
-    if !context.caller.is_operator() {
-        return Err(Error::missing().into());
-    }
     if context.services.duties.break_glass {
         through_glass(&context.services, context.by(), &database.name, "DeviceExposure").await?;
     }
