@@ -195,3 +195,48 @@ fn who_manages_a_place_is_told_of_its_accounts_and_its_places_only() {
     let cut = Request::new("POST", "/_accounts/other/cut").json(&json!({}));
     assert_eq!(stage.send(&Shown::Cookie(manager.clone()), &cut).status, 404, "a steward is not theirs to end");
 }
+
+#[test]
+fn roles_are_given_by_those_who_have_them() {
+    let stage = Stage::start();
+    let of_place = stage.somebody("manager", "account_admin", &["area-a"]).cookie;
+    let of_all = stage.somebody("overseer", "account_admin", &[]).cookie;
+    let both = json!({"name": "both", "roles": ["account_admin", "auditor"], "places": ["area-a"]});
+    let link = text(&stage.operator().post("/_accounts", &both).expect(201).json()["link"]["token"]);
+    let both = stage.log_in(&link, "phone").cookie;
+    let mut number = 0;
+    let mut make = |cookie: &str, roles: &[&str], places: &[&str]| {
+        number += 1;
+        let body = json!({"name": format!("made-{number}"), "roles": roles, "places": places});
+        stage.send(&Shown::Cookie(cookie.to_owned()), &Request::new("POST", "/_accounts").json(&body)).status
+    };
+    let here: &[&str] = &["area-a"];
+    for (cookie, roles, places, status) in [
+        (&of_place, &["chw"][..], here, 201),
+        (&of_place, &["account_admin"], here, 201),
+        (&of_place, &["account_admin"], &[], 403),
+        (&of_place, &["chw", "auditor"], here, 403),
+        (&of_place, &["steward"], here, 403),
+        (&of_place, &["chw"], &["area-b"], 404),
+        (&of_all, &["account_admin"], &[], 201),
+        (&of_all, &["auditor"], &[], 403),
+        (&of_all, &["steward"], &[], 403),
+        (&both, &["auditor"], here, 201),
+        (&both, &["steward"], here, 403),
+    ] {
+        assert_eq!(make(cookie, roles, places), status, "{roles:?} {places:?}");
+    }
+    let change = Request::new("PATCH", "/_accounts/manager").json(&json!({"roles": ["account_admin", "auditor"]}));
+    assert_eq!(stage.send(&Shown::Cookie(of_place.clone()), &change).status, 403, "nor to oneself");
+    let widen = Request::new("PATCH", "/_accounts/manager").json(&json!({"places": []}));
+    assert_eq!(stage.send(&Shown::Cookie(of_place), &widen).status, 403, "nor all places");
+    let steward = stage.somebody("boss", "steward", here);
+    for path in ["/_accounts/boss/disable".to_owned(), format!("/_devices/{}/cut", steward.device)] {
+        let end = Request::new("POST", &path).json(&json!({}));
+        assert_eq!(stage.send(&Shown::Cookie(of_all.clone()), &end).status, 404, "{path}");
+    }
+    // Nobody is lent a place who only manages: that would be a way to read.
+    let grant =
+        json!({"to": "manager", "database": DATABASE, "place": "area-a", "reason": "x", "until": 9_999_999_999_u64});
+    assert_eq!(stage.operator().post("/_grants", &grant).status, 400);
+}
