@@ -124,7 +124,7 @@ mod tests {
             assert_eq!(status(need, &operator, None), None, "{need:?}");
             assert_eq!(status(need, &auditor, None), of_auditor, "{need:?}");
             assert_eq!(status(need, &manager, None), of_manager, "{need:?}");
-            assert_eq!(status(need, &chw, None).is_some(), true, "{need:?}");
+            assert!(status(need, &chw, None).is_some(), "{need:?}");
         }
         for (caller, custody) in [(&auditor, None), (&manager, None), (&chw, None), (&boss, None), (&nobody, Some(401))]
         {

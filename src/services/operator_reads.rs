@@ -20,6 +20,9 @@ struct Tally {
     requests: BTreeMap<String, u64>,
 }
 
+/// Operator and database, the time of the first read, and the reads by endpoint.
+type Counted = ((String, String), u64, BTreeMap<String, u64>);
+
 /// Reads that the log does not know yet, by operator and database.
 #[derive(Debug, Default)]
 pub struct OperatorReads(Mutex<BTreeMap<(String, String), Tally>>);
@@ -83,13 +86,13 @@ impl OperatorReads {
         written
     }
 
-    fn taken(&self) -> Vec<((String, String), u64, BTreeMap<String, u64>)> {
+    fn taken(&self) -> Vec<Counted> {
         let mut tallies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let counted = tallies.iter_mut().filter(|(_, tally)| !tally.requests.is_empty());
         counted.map(|(key, tally)| (key.clone(), tally.since, std::mem::take(&mut tally.requests))).collect()
     }
 
-    fn give_back(&self, counted: Vec<((String, String), u64, BTreeMap<String, u64>)>) {
+    fn give_back(&self, counted: Vec<Counted>) {
         let mut tallies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for (key, since, requests) in counted {
             let tally = tallies.entry(key).or_default();
