@@ -1,10 +1,11 @@
 //! Who reads what of the audit log, the export that proves itself, and what an account could see at a time.
 
 use std::fs;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::stage::{DATABASE, Shown, Stage, text};
+use super::stage::{DATABASE, Shown, Stage, text, wait};
 use crate::restore::drill::settle;
 use crate::support::http::{Request, Response};
 use crate::support::server::{ADMIN, ADMIN_PASSWORD};
@@ -131,7 +132,7 @@ fn the_log_tells_what_an_account_could_see_at_any_time() {
     let admin = stage.operator();
     stage.somebody("bob", "chw", &["area-b"]);
     let now = || admin.get("/_accounts/eve/reach").expect(200).json()["at"].as_u64().expect("a time");
-    let pause = || std::thread::sleep(std::time::Duration::from_millis(1_100));
+    let pause = || wait(Duration::from_millis(1_100));
     let login = stage.somebody("eve", "chw", &["area-a"]);
     let first = now();
     pause();

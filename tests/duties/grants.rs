@@ -10,7 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use super::stage::{Shown, Stage, text};
+use super::stage::{Shown, Stage, text, wait};
 use crate::support::chance::Chance;
 use crate::support::http::{Request, Response};
 
@@ -204,7 +204,7 @@ impl World {
             8 => self.open_or_close(),
             9 => self.move_place(),
             10 => self.write(),
-            _ => std::thread::sleep(Duration::from_millis(700)),
+            _ => wait(Duration::from_millis(700)),
         }
     }
 

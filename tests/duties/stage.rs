@@ -1,7 +1,7 @@
 //! A district with two areas, an account of every role, and logins of every standing. Nobody has a password: each logs in by a
 //! link, which costs no hashing.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -40,6 +40,14 @@ pub(super) struct Stage {
 
 pub(super) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
+}
+
+/// Lets time pass.
+pub(super) fn wait(time: Duration) {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        std::thread::park_timeout(end.saturating_duration_since(Instant::now()));
+    }
 }
 
 impl Stage {
@@ -170,7 +178,7 @@ impl Stage {
         end("time over", "chw", &|_, login| {
             post(format!("/_devices/{}/retire?drain=1", login.device));
             self.send(&Shown::Cookie(login.cookie.clone()), &Request::new("GET", &format!("/{DATABASE}")));
-            std::thread::sleep(Duration::from_millis(2_100));
+            wait(Duration::from_millis(2_100));
         });
         end("cut", "chw", &|_, login| post(format!("/_devices/{}/cut", login.device)));
         end("account cut", "chw", &|name, _| post(format!("/_accounts/{name}/cut")));
