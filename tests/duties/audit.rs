@@ -204,7 +204,7 @@ fn roles_are_given_by_those_who_have_them() {
     let of_all = stage.somebody("overseer", "account_admin", &[]).cookie;
     let both = json!({"name": "both", "roles": ["account_admin", "auditor"], "places": ["area-a"]});
     let link = text(&stage.operator().post("/_accounts", &both).expect(201).json()["link"]["token"]);
-    let both = stage.log_in(&link, "phone").cookie;
+    let both = stage.log_in(&link, "phone-of-both").cookie;
     let mut number = 0;
     let mut make = |cookie: &str, roles: &[&str], places: &[&str]| {
         number += 1;
