@@ -1,4 +1,5 @@
-//! More than so many retirements within an hour need a second person; operators break the glass where that is required.
+//! More than so many retirements within an hour, and an order to erase without a proof, need a second person; operators break the
+//! glass where that is required.
 
 use std::time::Duration;
 
@@ -192,4 +193,22 @@ fn without_the_setting_operators_read_as_in_couchdb() {
     stage.operator().get(&format!("/{DATABASE}/pat-a")).expect(200);
     assert_eq!(told(&stage, "database.read").len(), 1);
     assert_eq!(stage.operator().get("/_break_glass").expect(200).json()["required"], false);
+}
+
+#[test]
+fn an_order_to_erase_that_nobody_confirms_within_a_week_is_asked_for_anew() {
+    let Some((clock, options)) = with_clock() else { return };
+    let stage = Stage::start_with(options.argument("--admin").argument("second:secret"));
+    let phone = stage.somebody("chw", "chw", &["area-a"]).device;
+    let admin = stage.operator();
+    admin.post(&format!("/_devices/{phone}/retire"), &json!({})).expect(200);
+    let order = json!({"override": {"reason": "the screen is broken"}});
+    let wipe = |client: &Client| client.post(&format!("/_devices/{phone}/wipe"), &order);
+    wipe(&admin).expect(202);
+    clock.set(7 * 24 * HOUR + 60);
+    wipe(&second(&stage)).expect(202);
+    assert_eq!(told(&stage, "device.wipe_asked").len(), 2, "the first was over");
+    assert_eq!(wipe(&second(&stage)).status, 409, "the same person");
+    let given = wipe(&admin).expect(200).json();
+    assert_eq!(given["evidence"], "overridden", "{given}");
 }
