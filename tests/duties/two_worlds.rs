@@ -89,8 +89,21 @@ impl Side {
             let next = count.len();
             format!("name {}", count.entry(found[0].to_owned()).or_insert(next))
         });
+        let named = in_order(&named);
         let named = NO_POSITION.replace_all(&named, "\"0\"");
         NUMBER.replace_all(&TIME.replace_all(&named, "TIME"), "\"$1\":N").into_owned()
+    }
+}
+
+/// Grants are listed by their random ids: here by what they say.
+fn in_order(answer: &str) -> String {
+    let (head, body) = answer.split_once('\n').unwrap_or((answer, ""));
+    match serde_json::from_str::<Value>(body) {
+        Ok(mut body) if body["grants"].is_array() => {
+            body["grants"].as_array_mut().into_iter().for_each(|rows| rows.sort_by_key(Value::to_string));
+            format!("{head}\n{body}")
+        }
+        _ => answer.to_owned(),
     }
 }
 
