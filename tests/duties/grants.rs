@@ -209,7 +209,11 @@ impl World {
     }
 
     fn grant(&mut self) {
-        let (by, to, place) = (self.person(), self.person(), self.place());
+        let (by, to) = (self.person(), self.person());
+        // Mostly a place of their own, or almost nothing would be granted.
+        let own: Vec<String> = self.people[by].places.iter().cloned().collect();
+        let own = self.chance.pick(&own).cloned().filter(|_| self.chance.percent(70));
+        let place = own.unwrap_or_else(|| self.place());
         let depth = |chance: &mut Chance| Some(chance.below(4)).filter(|depth| *depth < 3);
         let lent = Lent {
             id: String::new(),
@@ -262,7 +266,7 @@ impl World {
 
     fn change_places(&mut self) {
         let name = self.person();
-        let places: BTreeSet<String> = (0..self.chance.below(3)).map(|_| self.place()).collect();
+        let places: BTreeSet<String> = (0..1 + self.chance.below(2)).map(|_| self.place()).collect();
         self.change(name, &json!({"places": places}));
         self.people.get_mut(name).expect("somebody").places = places;
     }
@@ -270,6 +274,9 @@ impl World {
     fn open_or_close(&mut self) {
         let name = self.person();
         let open = !self.people[name].open;
+        if !open && self.chance.percent(60) {
+            return;
+        }
         let act = if open { "enable" } else { "disable" };
         self.stage.operator().post(&format!("/_accounts/{name}/{act}"), &json!({})).expect(200);
         self.log.push(format!("{name}: {act}"));
