@@ -266,7 +266,8 @@ impl World {
 
     fn change_places(&mut self) {
         let name = self.person();
-        let places: BTreeSet<String> = (0..1 + self.chance.below(2)).map(|_| self.place()).collect();
+        let count = if self.chance.percent(15) { 0 } else { 1 + self.chance.below(2) };
+        let places: BTreeSet<String> = (0..count).map(|_| self.place()).collect();
         self.change(name, &json!({"places": places}));
         self.people.get_mut(name).expect("somebody").places = places;
     }
