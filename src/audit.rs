@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::storage::{Batch, Family, Range, Read, StorageError, StorageResult, hex};
 
+pub mod exported;
+
 const META_HEAD: &[u8] = b"audit_head";
 const VERSION: u8 = 1;
 const HASH_BYTES: usize = 32;
@@ -131,17 +133,67 @@ pub fn append(batch: &mut Batch<'_>, entry: &Entry) -> StorageResult<()> {
     Ok(())
 }
 
+/// An entry as it is stored.
+#[derive(Debug, Clone, Copy)]
+pub struct Stored<'a> {
+    /// Its number and hash.
+    pub head: Head,
+    /// The JSON that the hash is over.
+    pub text: &'a [u8],
+}
+
+impl Stored<'_> {
+    /// What it says.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn entry(&self) -> StorageResult<Entry> {
+        serde_json::from_slice(self.text).map_err(|_| CORRUPT)
+    }
+
+    /// Whether this stands in its text. Cheaper than reading it, where most entries are about something else.
+    #[must_use]
+    pub fn mentions(&self, wanted: &[u8]) -> bool {
+        self.text.windows(wanted.len().max(1)).any(|window| window == wanted)
+    }
+}
+
+/// Reads entries as they are stored from a number on, oldest first, until `visit` breaks.
+///
+/// # Errors
+/// When the store fails, or `visit` does.
+pub fn read_stored(
+    reader: &impl Read,
+    from: u64,
+    mut visit: impl FnMut(&Stored<'_>) -> StorageResult<ControlFlow<()>>,
+) -> StorageResult<()> {
+    let range = Range::between(from.to_be_bytes().to_vec(), vec![0xff; 9]);
+    reader.scan(Family::Audit, &range, &mut |key, row| {
+        let number = key.try_into().map(u64::from_be_bytes).map_err(|_| CORRUPT)?;
+        let hash = row.get(1..=HASH_BYTES).and_then(|hash| hash.try_into().ok()).ok_or(CORRUPT)?;
+        let text = row.get(1 + HASH_BYTES..).ok_or(CORRUPT)?;
+        visit(&Stored { head: Head { number, hash }, text })
+    })
+}
+
 /// Reads entries from a number on, oldest first, until `visit` breaks.
 ///
 /// # Errors
 /// When the store fails or an entry cannot be read.
 pub fn read(reader: &impl Read, from: u64, mut visit: impl FnMut(u64, &Entry) -> ControlFlow<()>) -> StorageResult<()> {
-    let range = Range::between(from.to_be_bytes().to_vec(), vec![0xff; 9]);
-    reader.scan(Family::Audit, &range, &mut |key, row| {
-        let number = key.try_into().map(u64::from_be_bytes).map_err(|_| CORRUPT)?;
-        let text = row.get(1 + HASH_BYTES..).ok_or(CORRUPT)?;
-        Ok(visit(number, &serde_json::from_slice(text).map_err(|_| CORRUPT)?))
-    })
+    read_stored(reader, from, |stored| Ok(visit(stored.head.number, &stored.entry()?)))
+}
+
+/// The hash of the entry before this number; zeros before the first.
+///
+/// # Errors
+/// When the store fails or there is none.
+pub fn hash_before(reader: &impl Read, number: u64) -> StorageResult<[u8; HASH_BYTES]> {
+    if number <= 1 {
+        return Ok([0; HASH_BYTES]);
+    }
+    let row = reader.get_bytes(Family::Audit, &(number - 1).to_be_bytes())?.ok_or(CORRUPT)?;
+    row.get(1..=HASH_BYTES).and_then(|hash| hash.try_into().ok()).ok_or(CORRUPT)
 }
 
 /// What is wrong with the log.

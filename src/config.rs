@@ -23,6 +23,8 @@ pub struct Config {
     pub admins: BTreeMap<String, String>,
     /// Without operators: everybody is one ("admin party"). Never by default.
     pub open: bool,
+    /// What one person may not do alone. Not changed over HTTP: whoever operates there cannot lift it.
+    pub duties: Duties,
     /// Cache of the store, in MiB.
     pub cache_mib: usize,
     /// Write buffers of the store, in MiB.
@@ -39,6 +41,7 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 5984)),
             admins: BTreeMap::new(),
             open: false,
+            duties: Duties::default(),
             cache_mib: 32,
             write_buffer_mib: 32,
             settings: BTreeMap::new(),
@@ -47,7 +50,31 @@ impl Default for Config {
 }
 
 /// Keys of `[settle]` that only count at the start.
-const OWN_KEYS: [&str; 6] = ["data", "ledger", "listen", "open", "cache_mib", "write_buffer_mib"];
+const OWN_KEYS: [&str; 8] =
+    ["data", "ledger", "listen", "open", "cache_mib", "write_buffer_mib", "break_glass", "retirements_alone"];
+
+/// What one person may not do alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Duties {
+    /// Operators read documents of scoped databases only for a while and for a reason (`POST /_break_glass`).
+    pub break_glass: bool,
+    /// Accounts and devices whose rights one person may end within an hour; 0: any number.
+    pub retirements_alone: u64,
+}
+
+impl Default for Duties {
+    fn default() -> Self {
+        Self { break_glass: false, retirements_alone: 20 }
+    }
+}
+
+/// Whether something is required.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Required {
+    Required,
+    Off,
+}
 
 #[derive(Debug, Default, Deserialize)]
 struct Own {
@@ -57,6 +84,8 @@ struct Own {
     open: Option<bool>,
     cache_mib: Option<usize>,
     write_buffer_mib: Option<usize>,
+    break_glass: Option<Required>,
+    retirements_alone: Option<u64>,
 }
 
 impl Config {
@@ -80,6 +109,10 @@ impl Config {
                     self.ledger = own.ledger.or_else(|| self.ledger.clone());
                     self.listen = own.listen.unwrap_or(self.listen);
                     self.open = own.open.unwrap_or(self.open);
+                    if let Some(required) = own.break_glass {
+                        self.duties.break_glass = required == Required::Required;
+                    }
+                    self.duties.retirements_alone = own.retirements_alone.unwrap_or(self.duties.retirements_alone);
                     self.cache_mib = own.cache_mib.unwrap_or(self.cache_mib);
                     self.write_buffer_mib = own.write_buffer_mib.unwrap_or(self.write_buffer_mib);
                 }

@@ -1,7 +1,9 @@
 //! The command line: arguments in, one command out.
 
 use clap::{Parser, Subcommand};
-use settle::commands::{account, audit, backup, bench, demo, device, import, place, receipt, restore, serve, verify};
+use settle::commands::{
+    account, audit, backup, bench, break_glass, demo, device, import, place, receipt, restore, serve, verify,
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -28,7 +30,9 @@ enum Command {
     Import(import::ImportArguments),
     /// Copy a backup to where a server will serve it, or confirm a restore without a ledger.
     Restore(restore::RestoreArguments),
-    /// Check the audit log, or show its end.
+    /// Let an operator read documents of a scoped database for a while, for a reason that is kept.
+    BreakGlass(break_glass::BreakGlassArguments),
+    /// Check the audit log, show its end, or write it to a file.
     Audit(audit::AuditArguments),
     /// Move places of a scoped database, and hand them over to other people.
     Place(place::PlaceArguments),
@@ -50,6 +54,7 @@ fn main() -> anyhow::Result<()> {
         Command::Backup(arguments) => backup::run(arguments),
         Command::Import(arguments) => import::run(arguments),
         Command::Restore(arguments) => restore::run(&arguments),
+        Command::BreakGlass(arguments) => break_glass::run(&arguments),
         Command::Audit(arguments) => audit::run(arguments),
         Command::Place(arguments) => place::run(arguments),
         Command::Device(arguments) => device::run(arguments),

@@ -2,6 +2,7 @@
 
 pub mod body_memory;
 pub mod history;
+pub mod operator_reads;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
@@ -10,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use self::body_memory::BodyMemory;
+use self::operator_reads::OperatorReads;
 use crate::accounts::ledger_copy::Ledger;
 use crate::accounts::login::Logins;
 use crate::accounts::password::{Credential, PasswordPolicy};
@@ -17,7 +19,7 @@ use crate::accounts::session_cookie::{CookieSettings, SameSite};
 use crate::accounts::withdrawals::{note_quiet, quiet_devices};
 use crate::audit::{self, Entry};
 use crate::clock::{Clock, random};
-use crate::config::{Config, Settings};
+use crate::config::{Config, Duties, Settings};
 use crate::documents::attachments::remove_unreferred;
 use crate::documents::databases::Catalogue;
 use crate::documents::error::DocumentResult;
@@ -53,10 +55,12 @@ pub struct Services {
     pub ledger: Arc<Ledger>,
     /// Replications that run through a restore.
     pub restarts: Restarts,
-    /// Reads of scoped databases by operators that the audit log knows: who, database, hour.
-    reads: Mutex<BTreeMap<(String, String), u64>>,
+    /// Reads of scoped databases by operators.
+    reads: OperatorReads,
     /// What had happened at the last mark of the ledger.
     marked: AtomicU64,
+    /// What one person may not do alone.
+    pub duties: Duties,
     /// Feeds that are being sent or held.
     pub feeds: Feeds,
     settings: RwLock<Arc<Settings>>,
@@ -89,10 +93,11 @@ impl Services {
             body_memory: BodyMemory::default(),
             marked: AtomicU64::new(history::activity(&store, &catalogue)?),
             restarts,
-            reads: Mutex::default(),
+            reads: OperatorReads::default(),
             catalogue,
             clock,
             ledger,
+            duties: config.duties,
             feeds: Feeds::default(),
             settings: RwLock::new(Arc::new(settings_from(&texts))),
             texts: Mutex::new(texts),
@@ -271,6 +276,7 @@ impl Services {
             if self.clock.now() >= marked_at + MARK_SECONDS {
                 marked_at = self.clock.now();
                 self.mark().await;
+                self.write_down_reads().await;
             }
             tokio::time::sleep(Duration::from_secs(HOUSEKEEPING_SECONDS)).await;
         }
@@ -351,27 +357,25 @@ impl Services {
     /// The last things before the server stops: the clock's mark and the ledger's, on the disk.
     pub async fn finish(&self) {
         self.clock.keep(&self.store);
+        self.write_down_reads().await;
         self.mark().await;
         if let Err(error) = self.ledger.copy() {
             tracing::warn!(%error, "the revocation ledger is not up to date");
         }
     }
 
-    /// Notes that an operator reads a scoped database: one entry of the audit log for each hour.
+    /// Notes that an operator reads a scoped database.
     ///
     /// # Errors
     /// When it cannot be noted; then nothing must be read.
-    pub async fn note_read(&self, operator: &str, database: &str) -> StorageResult<()> {
-        let now = self.clock.now();
-        let (key, hour) = ((operator.to_owned(), database.to_owned()), now / 3600);
-        let known = self.reads.lock().unwrap_or_else(PoisonError::into_inner).get(&key) == Some(&hour);
-        if known {
-            return Ok(());
+    pub async fn note_read(&self, operator: &str, database: &str, endpoint: String) -> StorageResult<()> {
+        self.reads.note(&self.store, operator, database, endpoint, self.clock.now()).await
+    }
+
+    async fn write_down_reads(&self) {
+        if let Err(error) = self.reads.write_down(&self.store, self.clock.now()).await {
+            tracing::warn!(%error, "reads of operators could not be noted yet");
         }
-        let entry = Entry::new(now, operator, "database.read").database(database);
-        self.store.write(move |batch| audit::append(batch, &entry)).await?;
-        self.reads.lock().unwrap_or_else(PoisonError::into_inner).insert(key, hour);
-        Ok(())
     }
 
     /// Devices of clients that send no manifest count as drained after a quiet period.

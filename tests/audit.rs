@@ -58,8 +58,8 @@ fn what_is_done_to_the_server_is_told_without_what_must_stay_secret() {
 }
 
 #[test]
-fn an_operator_who_reads_a_scoped_database_is_noted_once_an_hour() {
-    let drill = Drill::start();
+fn an_operator_who_reads_a_scoped_database_is_noted_once_an_hour_and_then_counted() {
+    let mut drill = Drill::start();
     let admin = drill.server.admin();
     drill.account("ann");
     let noted = || drill.audit("database.read").len();
@@ -72,6 +72,10 @@ fn an_operator_who_reads_a_scoped_database_is_noted_once_an_hour() {
         assert_eq!(noted(), 1, "{path}");
     }
     assert_eq!(drill.audit("database.read")[0]["by"], "admin");
+    drill.server.restart();
+    let counted = drill.audit("database.reads");
+    let requests = json!({"Changes": 1, "ListEscrow": 1, "ReadDocument": 1});
+    assert_eq!((counted.len(), &counted[0]["details"]["requests"]), (1, &requests), "those that followed: {counted:?}");
 }
 
 #[test]

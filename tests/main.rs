@@ -8,6 +8,7 @@ mod audit;
 mod backup;
 mod clients;
 mod durability;
+mod duties;
 mod fuzz_seeds;
 mod grants;
 mod handover;

@@ -4,7 +4,7 @@
 mod exposed;
 mod guessing;
 mod replayed;
-mod stage;
+pub(crate) mod stage;
 
 use std::io::Write as _;
 use std::net::TcpStream;

@@ -31,8 +31,14 @@ pub enum Need {
     Account,
     /// Manage accounts and devices; which ones is decided beside them.
     Accounts,
-    /// Read the audit log.
+    /// Look at accounts and devices; which ones is decided beside them.
+    Oversee,
+    /// Look up who held a place: whoever oversees accounts, and members of the database.
+    Custody,
+    /// Read the audit log: all of it, or what one did oneself.
     Audit,
+    /// Check the whole audit log.
+    AuditWhole,
     /// Operate the server.
     Operate,
 }
@@ -56,8 +62,9 @@ pub fn permit(need: Need, caller: &Caller, security: Option<&Security>) -> Resul
         (Need::Account, _) => Err(AccountError::unauthorized("Please login.")),
         (Need::Accounts, _) if caller.manages_accounts() => Ok(()),
         (Need::Accounts, _) => Err(AccountError::Missing),
-        (Need::Audit, _) if caller.is_operator() => Ok(()),
-        (Need::Audit, _) => Err(AccountError::Missing),
+        (Need::Oversee | Need::Audit | Need::Custody, _) if caller.oversees() => Ok(()),
+        (Need::AuditWhole, _) if caller.is_operator() || caller.audits() => Ok(()),
+        (Need::Oversee | Need::Audit | Need::AuditWhole, _) => Err(AccountError::Missing),
         (Need::Operate, _) if caller.is_operator() => Ok(()),
         (Need::Operate, _) => Err(AccountError::not_server_admin()),
         (_, None) => Ok(()),
@@ -70,7 +77,7 @@ pub fn permit(need: Need, caller: &Caller, security: Option<&Security>) -> Resul
             security.require_admin_for_upkeep(name, &caller.roles)
         }
         (Need::Anyone, Some(_)) => Ok(()),
-        (Need::Push | Need::Feed | Need::Pull | Need::Edit, Some(security)) => {
+        (Need::Push | Need::Feed | Need::Pull | Need::Edit | Need::Custody, Some(security)) => {
             security.require_member(name, &caller.roles)
         }
     }
@@ -106,7 +113,24 @@ mod tests {
         assert_eq!(status(Need::Operate, &boss, Some(&ours)), Some(401));
         assert_eq!(status(Need::Operate, &operator, None), None);
         assert_eq!(status(Need::Audit, &boss, None), Some(404));
-        assert_eq!(status(Need::Audit, &operator, None), None);
+        let (auditor, manager) = (caller(Some("eve"), &["auditor"]), caller(Some("meg"), &["account_admin"]));
+        for (need, of_auditor, of_manager) in [
+            (Need::Audit, None, None),
+            (Need::AuditWhole, None, Some(404)),
+            (Need::Oversee, None, None),
+            (Need::Accounts, Some(404), None),
+            (Need::Operate, Some(401), Some(401)),
+        ] {
+            assert_eq!(status(need, &operator, None), None, "{need:?}");
+            assert_eq!(status(need, &auditor, None), of_auditor, "{need:?}");
+            assert_eq!(status(need, &manager, None), of_manager, "{need:?}");
+            assert!(status(need, &chw, None).is_some(), "{need:?}");
+        }
+        for (caller, custody) in [(&auditor, None), (&manager, None), (&chw, None), (&boss, None), (&nobody, Some(401))]
+        {
+            assert_eq!(status(Need::Custody, caller, Some(&ours)), custody);
+            assert_eq!(status(Need::Pull, &auditor, Some(&ours)), Some(403), "no document by it");
+        }
         assert_eq!(status(Need::Anyone, &nobody, Some(&closed)), None);
     }
 }

@@ -10,6 +10,7 @@ use settle_protocol::sequence::Position;
 
 use super::facts::USER_PREFIX;
 use super::placement::{Anchor, Entry, Filter, Placement, Way, of_contact, of_everybody, of_unassigned, of_user};
+use crate::accounts::caller::{ACCOUNT_ADMIN, AUDITOR};
 
 /// What the settings of a database say about scopes.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -73,7 +74,8 @@ impl ScopeSettings {
     }
 
     /// Depth, report depth (`None`: no limit) and primary contacts for these roles: the deepest rule wins (`docs/scope.md`).
-    fn depth_of(&self, roles: &[String]) -> (Option<u8>, Option<u8>, bool) {
+    #[must_use]
+    pub fn depth_of(&self, roles: &[String]) -> (Option<u8>, Option<u8>, bool) {
         let mut best: Option<(i64, i64, bool)> = None;
         for role in roles {
             let Some(rule) = self.depths.iter().find(|rule| rule.role == *role) else { continue };
@@ -121,7 +123,14 @@ pub struct Granted {
 }
 
 /// Roles that manage something and see no document by themselves (design §10).
-pub const ADMINISTRATIVE_ROLES: [&str; 2] = [crate::accounts::caller::ACCOUNT_ADMIN, "auditor"];
+pub const ADMINISTRATIVE_ROLES: [&str; 2] = [ACCOUNT_ADMIN, AUDITOR];
+
+/// Whether these roles only manage or audit: whoever has no other sees no document of a scoped database, not even forms and
+/// settings.
+#[must_use]
+pub fn only_manages(roles: &[String]) -> bool {
+    !roles.is_empty() && roles.iter().all(|role| ADMINISTRATIVE_ROLES.contains(&role.as_str()))
+}
 
 /// A place in a scope, and how far below it the scope reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -153,6 +162,8 @@ pub struct Scope {
     pub unassigned: bool,
     /// May write at all.
     pub can_edit: bool,
+    /// No document at all is in it: its account only manages.
+    pub blind: bool,
 }
 
 /// One range of the feed that a scope reads.
@@ -174,15 +185,9 @@ impl Scope {
     pub fn of(account: &str, member: &Member, settings: &ScopeSettings) -> Self {
         let (depth, report_depth, primary) = settings.depth_of(&member.roles);
         let holds = |roles: &[String]| member.roles.iter().any(|role| roles.contains(role));
-        let only_manages =
-            !member.roles.is_empty() && member.roles.iter().all(|role| ADMINISTRATIVE_ROLES.contains(&role.as_str()));
-        let own = member.places.iter().filter(|_| !only_manages).map(|id| Reach {
-            place: of_contact(id),
-            depth,
-            report_depth,
-            primary,
-            write: true,
-        });
+        let blind = only_manages(&member.roles);
+        let own =
+            member.places.iter().map(|id| Reach { place: of_contact(id), depth, report_depth, primary, write: true });
         let granted = member.granted.iter().map(|granted| Reach {
             place: of_contact(&granted.place),
             depth: granted.depth,
@@ -190,7 +195,7 @@ impl Scope {
             primary: false,
             write: granted.write,
         });
-        let mut reaches: Vec<Reach> = own.chain(granted).collect();
+        let mut reaches: Vec<Reach> = own.chain(granted).filter(|_| !blind).collect();
         reaches.sort_unstable();
         reaches.dedup();
         let user = format!("{USER_PREFIX}{account}");
@@ -199,8 +204,9 @@ impl Scope {
             user,
             reaches,
             contact: member.contact.as_deref().map(of_contact),
-            unassigned: holds(&settings.unassigned),
+            unassigned: holds(&settings.unassigned) && !blind,
             can_edit: settings.can_edit.as_ref().is_none_or(|roles| holds(roles)),
+            blind,
         }
     }
 
@@ -225,6 +231,9 @@ impl Scope {
     /// As [`Scope::sees`], for a document that is not filed yet.
     #[must_use]
     pub fn passes(&self, filter: &Filter, entries: &[Entry], at: Option<Position>) -> bool {
+        if self.blind {
+            return false;
+        }
         let (everybody, unassigned) = (of_everybody(), of_unassigned());
         let shown = entries.iter().filter(|entry| entry.way.is_shown() && entry.holds(at)).any(|entry| {
             entry.anchor == self.own
@@ -272,6 +281,9 @@ impl Scope {
     #[must_use]
     pub fn cursors(&self, deepest: u8) -> Vec<Cursor> {
         let mut cursors = Vec::new();
+        if self.blind {
+            return cursors;
+        }
         let plain = |anchor, way| Cursor { anchor, way, depth: 0, only_author: None };
         cursors.push(plain(self.own, Way::Contact));
         cursors.push(plain(of_everybody(), Way::Contact));
@@ -298,6 +310,9 @@ impl Scope {
     /// Whether one of [`Scope::cursors`] is this.
     #[must_use]
     pub fn reads(&self, cursor: &Cursor) -> bool {
+        if self.blind {
+            return false;
+        }
         let record = cursor.way.is_record();
         if cursor.anchor == of_unassigned() {
             return self.unassigned && record;
@@ -313,7 +328,11 @@ impl Scope {
     /// The anchors whose changes concern this scope.
     #[must_use]
     pub fn anchors(&self) -> Vec<Anchor> {
-        let mut anchors = vec![self.own, of_everybody()];
+        let mut anchors = vec![self.own];
+        if self.blind {
+            return anchors;
+        }
+        anchors.push(of_everybody());
         if self.unassigned {
             anchors.push(of_unassigned());
         }

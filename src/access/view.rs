@@ -46,6 +46,12 @@ impl View {
         }
     }
 
+    /// Whether no document at all can be seen through it, whatever there is.
+    #[must_use]
+    pub fn is_blind(&self) -> bool {
+        self.restricted().is_some_and(|restricted| restricted.scope.blind)
+    }
+
     /// Lets a value through when its document is visible. `placement` is where the document is filed, `None` for one that
     /// is filed nowhere; it is not looked at when everything is visible.
     pub fn show<T, E>(

@@ -8,6 +8,9 @@ use super::withdrawals::Pass;
 /// Manages accounts and devices, and reads no document by it (design §10).
 pub const ACCOUNT_ADMIN: &str = "account_admin";
 
+/// Reads who there is and what was done, writes nothing, and reads no document by it (design §10).
+pub const AUDITOR: &str = "auditor";
+
 /// How the caller proved who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proof {
@@ -71,6 +74,18 @@ impl Caller {
     #[must_use]
     pub fn manages_accounts(&self) -> bool {
         self.is_operator() || self.roles.iter().any(|role| role == ACCOUNT_ADMIN)
+    }
+
+    /// Reads the audit log and everything about people.
+    #[must_use]
+    pub fn audits(&self) -> bool {
+        self.roles.iter().any(|role| role == AUDITOR)
+    }
+
+    /// May look at accounts, devices and who held a place: of all, or of those that it manages.
+    #[must_use]
+    pub fn oversees(&self) -> bool {
+        self.manages_accounts() || self.audits()
     }
 
     /// As the rules of `_users` see it.

@@ -1,4 +1,4 @@
-//! `settle account`: what ends and begins an account's rights, through a running server. A password is never an argument:
+//! `settle account`: what ends and begins an account's rights, and what it could see, through a running server. A password is never an argument:
 //! arguments are seen by every user of the machine.
 
 use std::io::Read as _;
@@ -32,6 +32,8 @@ enum Action {
     Retire(WithdrawArguments),
     /// Cut every device of an account at once, push included, and disable it.
     Cut(NamedArguments),
+    /// What the account could see at a time, and every change of that, from the audit log.
+    Reach(ReachArguments),
 }
 
 #[derive(Debug, clap::Args)]
@@ -52,6 +54,17 @@ struct WithdrawArguments {
     /// Seconds for which devices may still push, from their first contact; `none`: not at all [default: as configured].
     #[arg(long)]
     drain: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+struct ReachArguments {
+    /// The account.
+    account: String,
+    /// The time, in seconds since 1970 [default: now].
+    #[arg(long)]
+    at: Option<u64>,
+    #[command(flatten)]
+    remote: Remote,
 }
 
 #[derive(Debug, clap::Args)]
@@ -80,8 +93,47 @@ pub fn run(arguments: AccountArguments) -> anyhow::Result<()> {
             act(&named, &format!("retire{}", drained(&drain)), "retired for good: its devices may push what they hold")
         }
         Action::Enable(named) => act(&named, "enable", "open: whoever has its password can log in"),
+        Action::Reach(arguments) => reach(&arguments),
         Action::Cut(named) => act(&named, "cut", "cut: no device of it can read or push, nobody can log in"),
     }
+}
+
+fn reach(arguments: &ReachArguments) -> anyhow::Result<()> {
+    let at = arguments.at.map(|at| format!("?at={at}")).unwrap_or_default();
+    let path = format!("/_accounts/{}/reach{at}", escaped(&arguments.account));
+    let told = ask(&arguments.remote.url, "GET", &path, &Value::Null)?;
+    match arguments.remote.json {
+        true => println!("{told}"),
+        false => print!("{}", reach_in_words(&told)),
+    }
+    Ok(())
+}
+
+/// What an account could see, a line for each thing.
+fn reach_in_words(told: &Value) -> String {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let list = |value: &Value| value.as_array().into_iter().flatten().map(text).collect::<Vec<_>>().join(", ");
+    let state = if told["exists"] == true { text(&told["state"]) } else { "not there".to_owned() };
+    let mut out = format!("{} at {}: {state}\n", text(&told["account"]), told["at"]);
+    for member in ["roles", "places"] {
+        out.push_str(&format!("{member}: {}\n", list(&told[member])));
+    }
+    let rows = |member: &str| told[member].as_array().cloned().unwrap_or_default();
+    for row in rows("databases") {
+        let depth = if row["depth"].is_null() { String::new() } else { format!(" down to depth {}", row["depth"]) };
+        out.push_str(&format!("{}: sees {}{depth}\n", text(&row["database"]), text(&row["sees"])));
+    }
+    for row in rows("grants") {
+        let (place, rights, until) = (text(&row["place"]), text(&row["rights"]), &row["until"]);
+        out.push_str(&format!("lent: {place} to {rights} until {until} by {}\n", text(&row["granted_by"])));
+    }
+    for row in rows("devices") {
+        out.push_str(&format!("device {}: {} since {}\n", text(&row["device"]), text(&row["state"]), row["since"]));
+    }
+    for row in rows("changes") {
+        out.push_str(&format!("{} {} {} by {}\n", row["number"], row["time"], text(&row["action"]), text(&row["by"])));
+    }
+    out
 }
 
 fn act(arguments: &NamedArguments, action: &str, done: &str) -> anyhow::Result<()> {
@@ -150,6 +202,17 @@ fn made_up(random: [u8; 16]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reach_is_told_in_lines() {
+        let told = json!({"account": "ann", "at": 5, "exists": true, "state": "active", "roles": ["chw"], "places": ["a", "b"],
+            "databases": [{"database": "medic", "sees": "places", "depth": 2}],
+            "grants": [{"place": "c", "rights": "read", "until": 9, "granted_by": "bob"}], "devices": [],
+            "changes": [{"number": 1, "time": 2, "action": "account.create", "by": "root"}]});
+        let lines = "ann at 5: active\nroles: chw\nplaces: a, b\nmedic: sees places down to depth 2\n\
+            lent: c to read until 9 by bob\n1 2 account.create by root\n";
+        assert_eq!(reach_in_words(&told), lines);
+    }
 
     #[test]
     fn made_up_passwords_can_be_read_out() {

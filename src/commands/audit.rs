@@ -1,4 +1,4 @@
-//! `settle audit`: checks the audit log, and shows its end.
+//! `settle audit`: checks the audit log, shows its end, writes it to a file.
 
 use std::io::Write as _;
 use std::ops::ControlFlow;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 
+use super::audit_export::{self, ExportArguments};
 use super::remote::ask;
 use crate::audit::{self, Head};
 use crate::clock::random;
@@ -26,11 +27,13 @@ enum Action {
     Verify(VerifyArguments),
     /// Show the newest entries.
     Tail(TailArguments),
+    /// Write the log to a file, or a choice of it, one entry a line, with the hashes that bind them.
+    Export(ExportArguments),
 }
 
 #[derive(Debug, clap::Args)]
 struct Source {
-    /// A running server (http://name:password@host:port, an operator).
+    /// A running server (http://name:password@host:port, an operator or an auditor).
     #[arg(long, env = "SETTLE_URL", value_name = "URL", hide_env_values = true, conflicts_with = "data")]
     url: Option<String>,
     /// Data folder of a stopped server, or a backup.
@@ -42,6 +45,9 @@ struct Source {
 struct VerifyArguments {
     #[command(flatten)]
     source: Source,
+    /// A file that `settle audit export` wrote; needs no server.
+    #[arg(long, value_name = "FILE")]
+    export: Option<PathBuf>,
     /// A head that was printed earlier.
     #[arg(long, value_name = "NUMBER:HASH")]
     head: Option<String>,
@@ -73,6 +79,7 @@ pub fn run(arguments: AuditArguments) -> anyhow::Result<()> {
     match arguments.action {
         Action::Verify(arguments) => verify(&arguments),
         Action::Tail(arguments) => tail(&arguments),
+        Action::Export(arguments) => audit_export::export(&arguments),
     }
 }
 
@@ -84,12 +91,13 @@ fn open(data: &Path) -> anyhow::Result<Store> {
 
 fn verify(arguments: &VerifyArguments) -> anyhow::Result<()> {
     let kept = arguments.head.as_deref().map(parse_head).transpose()?;
-    let checked = match (&arguments.source.url, &arguments.source.data) {
-        (Some(url), _) => {
+    let checked = match (&arguments.export, &arguments.source.url, &arguments.source.data) {
+        (Some(file), _, _) => audit_export::verify(file, kept.as_slice())?,
+        (None, Some(url), _) => {
             let query = arguments.head.as_deref().map(|head| format!("?head={head}")).unwrap_or_default();
             ask(url, "GET", &format!("/_audit/verify{query}"), &Value::Null)?
         }
-        (None, Some(data)) => {
+        (None, None, Some(data)) => {
             let store = open(data)?;
             let checked = audit::verify(&store.snapshot(), kept.as_slice());
             store.close();
@@ -100,7 +108,9 @@ fn verify(arguments: &VerifyArguments) -> anyhow::Result<()> {
                 Err(broken) => json!({"ok": false, "entry": broken.number, "problem": broken.problem}),
             }
         }
-        (None, None) => bail!("name the data folder of a stopped server with --data, or a running one with --url"),
+        (None, None, None) => bail!(
+            "name the data folder of a stopped server with --data, a running one with --url, or a file with --export"
+        ),
     };
     if arguments.json {
         println!("{checked}");
@@ -108,6 +118,9 @@ fn verify(arguments: &VerifyArguments) -> anyhow::Result<()> {
         let head = &checked["head"];
         println!("{} entries, all as they were written", checked["entries"]);
         println!("head {}:{}", head["number"], head["hash"].as_str().unwrap_or_default());
+        if let Some(words) = audit_export::in_words(&checked) {
+            println!("{words}");
+        }
     }
     let problem = checked["problem"].as_str().unwrap_or_default();
     ensure!(checked["ok"] == json!(true), "entry {}: {problem}", checked["entry"]);

@@ -3,8 +3,10 @@
 pub mod account;
 pub mod account_making;
 pub mod audit;
+pub mod audit_export;
 pub mod backup;
 pub mod bench;
+pub mod break_glass;
 mod child_server;
 pub mod demo;
 pub mod device;

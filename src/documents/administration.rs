@@ -1,12 +1,16 @@
 //! Whose accounts somebody may manage: the role `account_admin`, everywhere or below places (design §10).
 //!
 //! An administrator of accounts who has places manages the accounts whose places all lie there; one without places manages
-//! all. What lies outside does not exist for them.
+//! all. What lies outside does not exist for them, nor do people who are not of their own staff: a place is never a person.
 
 use std::ops::ControlFlow;
 
+use serde_json::Value;
+
 use super::filed::filed_of;
-use super::tables::DATABASES;
+use super::read::document;
+use super::tables::{BODIES, BodyKey, DATABASES, DatabaseId};
+use crate::access::facts::SETTINGS;
 use crate::access::placement::of_contact;
 use crate::access::scope::ADMINISTRATIVE_ROLES;
 use crate::accounts::caller::{ACCOUNT_ADMIN, Caller};
@@ -38,6 +42,14 @@ pub fn charge_of(reader: &impl Read, caller: &Caller) -> StorageResult<Charge> {
     let name = caller.name.clone().unwrap_or_default();
     let places = reader.get(&ACCOUNTS, &name)?.map(|row| row.places).unwrap_or_default();
     Ok(if places.is_empty() { Charge::Everybody } else { Charge::Below(places) })
+}
+
+/// Whose accounts a caller may look at: those that it manages; auditors look at all.
+///
+/// # Errors
+/// When the store fails.
+pub fn oversight_of(reader: &impl Read, caller: &Caller) -> StorageResult<Charge> {
+    if caller.audits() { Ok(Charge::Everybody) } else { charge_of(reader, caller) }
 }
 
 impl Charge {
@@ -80,12 +92,35 @@ impl Charge {
         for database in scoped {
             let filed = filed_of(reader, database, place)?;
             let line = filed.filter(|filed| filed.contact().is_some()).map(|filed| filed.line).unwrap_or_default();
-            if own.iter().any(|own| line.contains(&of_contact(own))) {
+            if own.iter().any(|own| line.contains(&of_contact(own))) && !is_person(reader, database, place)? {
                 return Ok(true);
             }
         }
         Ok(false)
     }
+}
+
+/// The members of a stored document's winner; nothing when there is none.
+fn winner(reader: &impl Read, database: DatabaseId, id: &str) -> StorageResult<Value> {
+    let Some(row) = document(reader, database, id)? else { return Ok(Value::Null) };
+    let Some(winner) = row.tree.winner().filter(|winner| !winner.deleted) else { return Ok(Value::Null) };
+    let body = reader.get(&BODIES, &BodyKey::new(database, row.cluster, id, &winner.revision))?;
+    Ok(body.and_then(|body| serde_json::from_str(&format!("{{{}}}", body.text)).ok()).unwrap_or_default())
+}
+
+/// Whether a document is about a person: by its type, or by what the settings say of its type (`contact_types`).
+///
+/// # Errors
+/// When the store fails.
+pub fn is_person(reader: &impl Read, database: DatabaseId, id: &str) -> StorageResult<bool> {
+    let document = winner(reader, database, id)?;
+    if document["type"] != "contact" {
+        return Ok(document["type"] == "person");
+    }
+    let settings = winner(reader, database, SETTINGS)?;
+    let inner = if settings["settings"].is_object() { &settings["settings"] } else { &settings };
+    let mut kinds = inner["contact_types"].as_array().into_iter().flatten();
+    Ok(kinds.any(|kind| kind["id"] == document["contact_type"] && kind["person"] == true))
 }
 
 /// The first role that a caller may not give: one that manages or sees more than a place, which the caller does not hold

@@ -76,8 +76,6 @@ pub struct Exposure {
 /// What of an exposure to tell.
 #[derive(Debug, Clone)]
 pub struct Page {
-    /// Ids, types and names; else only counts.
-    pub named: bool,
     /// Contacts behind this id …
     pub after: Option<String>,
     /// … at most so many.
@@ -141,17 +139,15 @@ impl Exposure {
                 "others": counts_json(&self.others),
             },
         });
-        if page.named {
-            let from = page.after.as_deref().unwrap_or_default();
-            let mut rest = self.contacts.iter().filter(|(id, _)| page.after.is_none() || id.as_str() > from);
-            let mut listed = Vec::new();
-            for (id, exposed) in rest.by_ref().take(page.limit) {
-                listed.push(contact_json(reader, database, id, exposed)?);
-            }
-            let last = listed.last().map(|contact| contact["id"].clone()).unwrap_or_default();
-            answer["contacts"] = listed.into();
-            answer["next"] = if rest.next().is_some() { last } else { Value::Null };
+        let from = page.after.as_deref().unwrap_or_default();
+        let mut rest = self.contacts.iter().filter(|(id, _)| page.after.is_none() || id.as_str() > from);
+        let mut listed = Vec::new();
+        for (id, exposed) in rest.by_ref().take(page.limit) {
+            listed.push(contact_json(reader, database, id, exposed)?);
         }
+        let last = listed.last().map(|contact| contact["id"].clone()).unwrap_or_default();
+        answer["contacts"] = listed.into();
+        answer["next"] = if rest.next().is_some() { last } else { Value::Null };
         Ok(answer)
     }
 }

@@ -17,7 +17,7 @@ use super::filed::filed_of;
 use super::scopes::{STEWARD, note_grants, scope_at};
 use super::tables::{DATABASES, DatabaseId};
 use crate::access::placement::{Anchor, of_contact};
-use crate::access::scope::{Granted, Reach};
+use crate::access::scope::{Granted, Reach, only_manages};
 use crate::accounts::ledger::{self, Line};
 use crate::accounts::tables::ACCOUNTS;
 use crate::audit::{self, Entry};
@@ -219,6 +219,10 @@ pub fn make(batch: &mut Batch<'_>, database: &Database, grant: &Grant, now: u64)
     if to.roles.iter().any(|role| role == STEWARD) {
         return Err(Error::bad_request(format!("{} sees everything already.", grant.to)).into());
     }
+    if only_manages(&to.roles) {
+        let reason = format!("{} only manages accounts or audits, and so can see no place.", grant.to);
+        return Err(Error::bad_request(reason).into());
+    }
     let live = list(batch, Some(&grant.to))?.iter().filter(|known| known.revoked_at == 0 && known.until > now).count();
     if live >= MOST_GRANTS {
         return Err(Error::bad_request(format!("{} has {MOST_GRANTS} grants already.", grant.to)).into());
@@ -270,7 +274,7 @@ fn audit_entry(
     let entry = entry.reason(reason).detail("grant", grant.id.as_str()).detail("granted_by", grant.granted_by.as_str());
     let rights = if grant.write { "write" } else { "read" };
     let entry = entry.detail("rights", rights).detail("from", grant.from).detail("until", grant.until);
-    audit::append(batch, &entry.detail("depth", grant.depth))
+    audit::append(batch, &entry.detail("depth", grant.depth).detail("report_depth", grant.report_depth))
 }
 
 /// Lets the scopes of one account know which grants count now.

@@ -5,6 +5,7 @@ use super::databases::still_there;
 use super::error::DocumentResult;
 use super::manifests::{Checked, Holder, close};
 use super::receipts::{self, Receipt, ReceiptKey};
+use super::scopes::scope_at;
 use super::tables::{COUNTERS, DATABASES, DatabaseKey};
 use crate::accounts::enrolments::{self, Enrolment, Kind};
 use crate::accounts::ledger::{self, Line};
@@ -55,6 +56,9 @@ pub fn give(
         return Ok(None);
     }
     let pass = &holder.pass;
+    // Whoever sees no document does not learn how often something was written either.
+    let blind = database.scoped && scope_at(batch, database.id, &pass.account, None)?.0.blind;
+    let counters = batch.get(&COUNTERS, &DatabaseKey(database.id))?.filter(|_| !blind).unwrap_or_default();
     let receipt = issuer.key.sign(Receipt {
         version: 0,
         server: hex(&issuer.server),
@@ -68,7 +72,7 @@ pub fn give(
         revisions: checked.root.revisions,
         escrowed: checked.found.escrowed_count,
         root: checked.root.finish(),
-        position: batch.get(&COUNTERS, &DatabaseKey(database.id))?.unwrap_or_default().position,
+        position: counters.position,
         time: now,
         key: String::new(),
         signature: String::new(),

@@ -32,6 +32,7 @@ pub mod parties;
 pub mod prefetched;
 pub mod provenance;
 pub mod radar;
+pub mod reach;
 pub mod read;
 pub mod receipts;
 pub mod replacing;

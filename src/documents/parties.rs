@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 use settle_protocol::{Error, ErrorKind};
 
 use super::accounts::Desk;
+use super::administration::is_person;
 use super::error::DocumentResult;
 use super::resolving::parents_below;
 use super::write::Writing;
@@ -114,7 +115,7 @@ impl Writing<'_, '_> {
                 let revision = self.make_contact(&id, members, resolved.places.first(), desk.actor.now)?;
                 resolved.made_contact = Some((id, revision));
             }
-            Some(Party::Id(id)) => self.require_below(id, &resolved.places)?,
+            Some(Party::Id(id)) => self.require_below(desk, id, &resolved.places)?,
             None => {}
         }
         resolved.contact = contact_id;
@@ -123,14 +124,21 @@ impl Writing<'_, '_> {
 
     fn require_contact(&self, id: &str, what: &str) -> DocumentResult<()> {
         let there = self.filed(id)?.is_some_and(|filed| filed.contact().is_some() && !filed.deleted);
+        let there = there && !is_person(self.batch, self.id, id)?;
         if there { Ok(()) } else { Err(Error::not_found(format!("There is no {what} {id}.")).into()) }
     }
 
-    /// What is not there and what is elsewhere are told apart for nobody: whoever manages accounts may not see documents.
-    fn require_below(&self, contact: &str, places: &[String]) -> DocumentResult<()> {
+    /// What is not there and what is elsewhere are told apart for nobody: whoever manages accounts may not see documents. For
+    /// them only the people directly below a place, its staff, are there; those of its households are not.
+    fn require_below(&self, desk: &Desk<'_>, contact: &str, places: &[String]) -> DocumentResult<()> {
         let filed = self.filed(contact)?.filter(|filed| filed.contact().is_some() && !filed.deleted);
-        let below = |place: &String| filed.as_ref().is_some_and(|filed| filed.line.contains(&of_contact(place)));
-        let there = if places.is_empty() { filed.is_some() } else { places.iter().any(below) };
+        let line = filed.as_ref().map(|filed| filed.line.as_slice()).unwrap_or_default();
+        let operates = desk.caller.is_operator();
+        let below = |place: &String| match operates {
+            true => line.contains(&of_contact(place)),
+            false => line.get(1) == Some(&of_contact(place)),
+        };
+        let there = if places.is_empty() { operates && filed.is_some() } else { places.iter().any(below) };
         match there {
             true => Ok(()),
             false => Err(Error::not_found(format!("There is no contact {contact} below the account's places.")).into()),

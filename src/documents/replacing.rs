@@ -10,6 +10,7 @@ use serde_json::Value;
 use settle_protocol::{Error, ErrorKind};
 
 use super::accounts::{AccountChange, Desk, NewAccount, create, give_away, holders, remove};
+use super::administration::is_person;
 use super::custody::{self, Holding, How, Replaced};
 use super::databases::Database;
 use super::error::{DocumentError, DocumentResult};
@@ -111,6 +112,8 @@ pub enum Attempt<T> {
     Tried(Box<T>),
     /// It cannot be done.
     Failed(DocumentError),
+    /// It is too much for one person: it would end the rights of these accounts.
+    Waits(Vec<String>),
 }
 
 impl<T> From<DocumentError> for Attempt<T> {
@@ -150,6 +153,9 @@ fn before(batch: &mut Batch<'_>, desk: &Desk<'_>, place: &str) -> DocumentResult
     let writing = Writing::begin_as(batch, database_of(desk)?, desk.author())?;
     let absent = || Error::not_found(format!("There is no place {place}."));
     let filed = writing.filed(place)?.filter(|filed| filed.contact().is_some() && !filed.deleted).ok_or_else(absent)?;
+    if is_person(writing.batch, writing.database(), place)? {
+        return Err(absent().into());
+    }
     let (_, text) = writing.winner_text(place)?.ok_or_else(absent)?;
     let contact = filed.contact().and_then(|facts| facts.primary.clone());
     let named = match &contact {

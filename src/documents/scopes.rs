@@ -23,6 +23,9 @@ use crate::storage::{Batch, Family, Range, Read, StorageError, StorageResult};
 /// Who sees everything in a scoped database, beside operators.
 pub const STEWARD: &str = "steward";
 
+/// What the audit log calls a change of what settings say about scopes.
+pub const SETTINGS_ACTION: &str = "scope.settings";
+
 const CORRUPT: StorageError = StorageError::Corrupt { table: "scopes", problem: "malformed value" };
 
 fn settings_key(database: DatabaseId) -> Vec<u8> {
@@ -150,7 +153,7 @@ pub fn history(
     Ok(scopes)
 }
 
-/// Notes new settings at the position of their document, if they say something else about scopes.
+/// Notes new settings at the position of their document, if they say something else about scopes. `false`: they do not.
 ///
 /// # Errors
 /// When the store fails.
@@ -159,13 +162,14 @@ pub fn note_settings(
     database: DatabaseId,
     position: Position,
     settings: &ScopeSettings,
-) -> StorageResult<()> {
+) -> StorageResult<bool> {
     let prefix = settings_key(database);
     let known = newest::<ScopeSettings>(batch, &prefix, None)?;
-    if known.map(|(_, known)| known).unwrap_or_default() != *settings {
+    let changed = known.map(|(_, known)| known).unwrap_or_default() != *settings;
+    if changed {
         put(batch, &prefix, position, settings);
     }
-    Ok(())
+    Ok(changed)
 }
 
 /// Notes a changed account in every scoped database, at a new position of each.

@@ -18,7 +18,7 @@ use super::escrow;
 use super::judging::Author;
 use super::known::Known;
 use super::provenance::{PROVENANCE, ProvenanceKey, ProvenanceRow};
-use super::scopes::{self, topic, whole};
+use super::scopes::{self, SETTINGS_ACTION, topic, whole};
 use super::tables::{
     BODIES, Body, BodyKey, CHANGES, COUNTERS, ChangeKey, ChangeRow, Counters, DOCUMENTS, DatabaseId, DatabaseKey,
     DocumentKey, DocumentRow,
@@ -29,6 +29,7 @@ use crate::access::placement::Anchor;
 use crate::access::scope::ScopeSettings;
 use crate::accounts::standing::{Right, Standing};
 use crate::accounts::withdrawals::note_push;
+use crate::audit::{self, Entry};
 use crate::storage::{Batch, Read, StorageResult, Value};
 
 /// How a revision comes about.
@@ -139,6 +140,8 @@ pub struct Writing<'b, 'a> {
     /// The open batch.
     pub batch: &'b mut Batch<'a>,
     pub(super) id: DatabaseId,
+    /// The database's name.
+    name: String,
     pub(super) scoped: bool,
     pub(super) author: Author,
     pub(super) counters: Counters,
@@ -189,6 +192,7 @@ impl<'b, 'a> Writing<'b, 'a> {
         Ok(Self {
             batch,
             id: row.id,
+            name: database.name.clone(),
             scoped: row.scoped,
             author,
             counters,
@@ -567,7 +571,7 @@ impl<'b, 'a> Writing<'b, 'a> {
         self.file(id, old_position, row, Some(&log))
     }
 
-    /// Settings say how deep roles see: they count from the position of their document.
+    /// Settings say how deep roles see: they count from the position of their document, and the audit log has them.
     fn note_settings(&mut self, row: &DocumentRow) -> StorageResult<()> {
         let winner = row.tree.winner().filter(|winner| !winner.deleted).map(|winner| winner.revision.clone());
         let body = match winner {
@@ -575,7 +579,12 @@ impl<'b, 'a> Writing<'b, 'a> {
             None => None,
         };
         let settings = body.map(|body| ScopeSettings::of(&body.text)).unwrap_or_default();
-        scopes::note_settings(self.batch, self.id, row.position, &settings)
+        if scopes::note_settings(self.batch, self.id, row.position, &settings)? {
+            let entry = Entry::new(self.author.now, &self.author.account, SETTINGS_ACTION).database(&self.name);
+            let settings = serde_json::to_value(&settings).unwrap_or_default();
+            audit::append(self.batch, &entry.detail("settings", settings))?;
+        }
+        Ok(())
     }
 
     /// Rewrites a document without giving it a new position (compaction changes nothing anybody can see).

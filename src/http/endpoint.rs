@@ -46,6 +46,7 @@ pub enum Endpoint {
     ListAccounts,
     CreateAccount,
     ReadAccount,
+    ReachOfAccount,
     ChangeAccount,
     PutAccount,
     DeleteAccount,
@@ -68,6 +69,9 @@ pub enum Endpoint {
     LostReceipts,
     ReadAudit,
     VerifyAudit,
+    Confirmations,
+    BreakGlass,
+    BrokenGlass,
     ServerNotYet,
     DatabaseInfo,
     CreateDatabase,
@@ -156,8 +160,8 @@ routes! {
     OwnDevice             "GET"          [Lit("_device")]                                Device;
     TellOfDevice          "POST"         [Lit("_device")]                                Device;
     ReportWipe            "POST"         [Lit("_device"), Lit("wipe_reported")]          Device;
-    ListDevices           "GET"          [Lit("_devices")]                               Accounts;
-    ReadDevice            "GET"          [Lit("_devices"), Name]                         Accounts;
+    ListDevices           "GET"          [Lit("_devices")]                               Oversee;
+    ReadDevice            "GET"          [Lit("_devices"), Name]                         Oversee;
     DeviceExposure        "GET"          [Lit("_devices"), Name, Lit("exposure")]        Accounts;
     RetireDevice          "POST"         [Lit("_devices"), Name, Lit("retire")]          Accounts;
     CutDevice             "POST"         [Lit("_devices"), Name, Lit("cut")]             Accounts;
@@ -171,9 +175,10 @@ routes! {
     MakeGrant             "POST"         [Lit("_grants")]                                Account;
     RevokeGrant           "POST"         [Lit("_grants"), Name, Lit("revoke")]           Account;
     CutAccount            "POST"         [Lit("_accounts"), Name, Lit("cut")]            Accounts;
-    ListAccounts          "GET"          [Lit("_accounts")]                              Accounts;
+    ListAccounts          "GET"          [Lit("_accounts")]                              Oversee;
     CreateAccount         "POST"         [Lit("_accounts")]                              Accounts;
-    ReadAccount           "GET"          [Lit("_accounts"), Name]                        Accounts;
+    ReadAccount           "GET"          [Lit("_accounts"), Name]                        Oversee;
+    ReachOfAccount        "GET"          [Lit("_accounts"), Name, Lit("reach")]          Oversee;
     PutAccount            "PUT"          [Lit("_accounts"), Name]                        Accounts;
     ChangeAccount         "PATCH"        [Lit("_accounts"), Name]                        Accounts;
     DeleteAccount         "DELETE"       [Lit("_accounts"), Name]                        Accounts;
@@ -197,9 +202,12 @@ routes! {
     ClusterSetup          "GET"          [Lit("_cluster_setup")]                         Operate;
     Backup                "POST"         [Lit("_backup")]                                Operate;
     ConfirmRestore        "POST"         [Lit("_handover"), Lit("confirm_restore")]      Operate;
-    LostReceipts          "GET"          [Lit("_handover"), Lit("lost_receipts")]        Accounts;
+    LostReceipts          "GET"          [Lit("_handover"), Lit("lost_receipts")]        Oversee;
     ReadAudit             "GET"          [Lit("_audit")]                                 Audit;
-    VerifyAudit           "GET"          [Lit("_audit"), Lit("verify")]                  Audit;
+    VerifyAudit           "GET"          [Lit("_audit"), Lit("verify")]                  AuditWhole;
+    Confirmations         "GET"          [Lit("_confirmations")]                         Accounts;
+    BreakGlass            "POST"         [Lit("_break_glass")]                           Operate;
+    BrokenGlass           "GET"          [Lit("_break_glass")]                           AuditWhole;
     ServerNotYet          "GET,POST"     [Lit("_replicate")]                             Operate;
     ServerNotYet          "GET"          [Lit("_scheduler"), Rest]                       Operate;
     ServerNotYet          "GET"          [Lit("_db_updates")]                            Operate;
@@ -242,7 +250,7 @@ routes! {
     RenameHolder          "POST"         [Db, Lit("_places"), Name, Lit("rename_holder")] Accounts;
     HandOver              "POST"         [Db, Lit("_places"), Name, Lit("hand_over")]    Accounts;
     UndoReplace           "POST"         [Db, Lit("_places"), Name, Lit("undo_replace")] Accounts;
-    ReadCustody           "GET"          [Db, Lit("_custody"), Name]                     Pull;
+    ReadCustody           "GET"          [Db, Lit("_custody"), Name]                     Custody;
     ReadPurgedInfosLimit  "GET"          [Db, Lit("_purged_infos_limit")]                Pull;
     WritePurgedInfosLimit "PUT"          [Db, Lit("_purged_infos_limit")]                Operate;
     TemporaryView         "GET,POST"     [Db, Lit("_temp_view")]                         Pull;
@@ -355,6 +363,25 @@ pub fn is_listing(endpoint: Endpoint) -> bool {
         endpoint,
         AllDocs | AllDocsQueries | Changes | DesignDocs | DesignDocsQueries | LocalDocs | LocalDocsQueries
     )
+}
+
+/// Edits of documents. Whoever sees no document makes none, whatever is stored.
+#[must_use]
+pub fn is_document_edit(endpoint: Endpoint) -> bool {
+    use Endpoint::{
+        CopyDesign, CopyDocument, DeleteDocument, FormUpload, PostDocument, WriteAttachment, WriteDocument,
+    };
+    matches!(
+        endpoint,
+        CopyDesign | CopyDocument | DeleteDocument | FormUpload | PostDocument | WriteAttachment | WriteDocument
+    )
+}
+
+/// What is asked about a database and not about its documents, although it is read like them.
+#[must_use]
+pub fn is_about_database(endpoint: Endpoint) -> bool {
+    use Endpoint::{ReadPurgedInfosLimit, ReadRevsLimit, ReadSecurity};
+    matches!(endpoint, ReadPurgedInfosLimit | ReadRevsLimit | ReadSecurity)
 }
 
 /// Every line of the table: methods, shape, need. For the golden list in the tests.

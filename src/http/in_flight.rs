@@ -2,6 +2,8 @@
 //!
 //! A feed ends itself between two rows, with its last token; here it is only cut inside a page that is still going out.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{iter, once};
@@ -18,7 +20,7 @@ const SLICE_BYTES: usize = 64 << 10;
 /// Lets an answer to a read break off when the credentials behind it are withdrawn.
 pub(super) fn guarded(mut answer: Answer, context: &Context) -> Answer {
     let Some(pass) = context.caller.pass.clone() else { return answer };
-    if !matches!(context.need, Need::Pull | Need::Feed) {
+    if !matches!(context.need, Need::Pull | Need::Feed | Need::Custody) {
         return answer;
     }
     let stream = match std::mem::replace(&mut answer.body, AnswerBody::Full(Bytes::new())) {
@@ -49,6 +51,15 @@ pub(super) fn guarded(mut answer: Answer, context: &Context) -> Answer {
         }
         Ok(bytes)
     })));
+    answer
+}
+
+/// Lets an answer that is still being sent end when the time is over in which its caller may read.
+pub(super) fn ended_at(mut answer: Answer, left: Duration) -> Answer {
+    if let AnswerBody::Stream(stream) = &mut answer.body {
+        let stream = std::mem::replace(stream, Box::pin(futures::stream::empty()));
+        answer.body = AnswerBody::Stream(Box::pin(stream.take_until(tokio::time::sleep(left))));
+    }
     answer
 }
 

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -10,10 +11,10 @@ use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue, SERVER, SET_COOKIE};
 use settle_protocol::{Error, ErrorKind};
 
-use super::endpoint::{Endpoint, Found, find, is_listing};
+use super::endpoint::{Endpoint, Found, find, is_about_database, is_document_edit, is_listing};
 use super::error::HttpError;
 use super::handlers;
-use super::in_flight::guarded;
+use super::in_flight::{ended_at, guarded};
 use super::request::Request;
 use super::response::{Answer, AnswerBody};
 use super::{compression, cors};
@@ -21,10 +22,11 @@ use crate::access::need::{Need, permit};
 use crate::access::view::View;
 use crate::accounts::caller::{Caller, Proof};
 use crate::accounts::error::AccountError;
+use crate::accounts::glass;
 use crate::accounts::login::Credentials;
 use crate::accounts::standing::{Drain, Right};
 use crate::accounts::withdrawals::Actor;
-use crate::audit::Entry;
+use crate::audit::{self, Entry};
 use crate::config::Settings;
 use crate::documents::databases::Database;
 use crate::documents::judging::{Author, Limits};
@@ -49,6 +51,8 @@ pub(crate) struct Context {
     pub(crate) need: Need,
     /// What the body holds in memory.
     pub(crate) memory: MemoryShare,
+    /// What a body about accounts asks for, without its reason.
+    pub(crate) asked: String,
 }
 
 impl Context {
@@ -83,6 +87,9 @@ impl Context {
     /// For requests that are a push only in one form, such as `_bulk_docs` with `new_edits: false`.
     pub(crate) fn require_everything(&mut self) -> Result<(), HttpError> {
         self.need = Need::Edit;
+        if self.view.is_blind() {
+            return Err(no_edits());
+        }
         self.caller.judged.allow(Right::Everything)?;
         after_restore(&self.services, self.database.as_deref(), &self.caller, self.need)
     }
@@ -252,23 +259,62 @@ async fn handle(
         return Err(AccountError::not_server_admin().into());
     }
     permit(need, &caller, database.as_ref().map(|database| &database.security))?;
+    let mut may_read_until = None;
     after_restore(&services, database.as_deref(), &caller, need)?;
     if let Some(database) = database.as_ref().filter(|database| database.row.scoped)
-        && matches!(need, Need::Pull | Need::Feed)
+        && matches!(need, Need::Pull | Need::Feed | Need::Custody)
         && caller.is_operator()
     {
-        services.note_read(caller.name.as_deref().unwrap_or_default(), &database.name).await?;
+        let name = caller.name.as_deref().unwrap_or_default();
+        match services.duties.break_glass && !is_about_database(endpoint) {
+            true => may_read_until = Some(through_glass(&services, name, &database.name, endpoint).await?),
+            false => services.note_read(name, &database.name, format!("{endpoint:?}")).await?,
+        }
     }
     let view = match &database {
         Some(database) if database.row.scoped => view_of(&services.store.snapshot(), database, &caller)?,
         _ => View::Everything,
     };
+    if need == Need::Edit && view.is_blind() && is_document_edit(endpoint) {
+        return Err(no_edits());
+    }
     let memory = services.body_memory.share(settings.max_body_memory_bytes);
-    let mut context = Context { services, settings, caller, request, database, view, need, memory };
+    let asked = String::new();
+    let mut context = Context { services, settings, caller, request, database, view, need, memory, asked };
     let answer = handlers::call(endpoint, &mut context).await?;
     let answer = guarded(answer, &context);
+    let answer = match may_read_until {
+        Some(until) => ended_at(answer, Duration::from_secs(until.saturating_sub(context.services.clock.now()))),
+        None => answer,
+    };
     let answer = if need == Need::Feed { counted(answer, &context) } else { answer };
     Ok(if withdraws(&context) { after_ledger(answer, &context).await? } else { answer })
+}
+
+/// The same answer to every edit of somebody who sees no document: it depends on nothing that is stored.
+fn no_edits() -> HttpError {
+    Error::forbidden("An account that only manages accounts or audits writes no documents.").into()
+}
+
+/// Lets an operator read a scoped database whose glass it has broken, and notes the read; gives the time until when it may. What is
+/// about no document (security, limits) needs none.
+pub(crate) async fn through_glass(
+    services: &Services,
+    operator: &str,
+    database: &str,
+    endpoint: impl std::fmt::Debug,
+) -> Result<u64, HttpError> {
+    let now = services.clock.now();
+    let Some(broken) = glass::broken(&services.store.snapshot(), operator, database, now)? else {
+        let reason = format!(
+            "Operators read documents of this database only for a reason: settle break-glass {database} --reason \"…\" --minutes 30 \
+             (POST /_break_glass). The reason and every read are in the audit log."
+        );
+        return Err(Error::new(ErrorKind::Forbidden, reason).into());
+    };
+    let entry = Entry::new(now, operator, "glass.read").database(database).detail("endpoint", format!("{endpoint:?}"));
+    services.store.write(move |batch| audit::append(batch, &entry)).await?;
+    Ok(broken.until)
 }
 
 /// While nobody knows what was withdrawn since these data were copied, a scoped database takes pushes and gives nothing out.

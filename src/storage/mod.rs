@@ -24,7 +24,7 @@ mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread;
 
 use rocksdb::DB;
@@ -62,6 +62,8 @@ pub(crate) struct Inner {
     announcements: Announcements,
     healthy: AtomicBool,
     closing: AtomicBool,
+    /// The writer's thread, until somebody waits for its end.
+    writer: Mutex<Option<thread::JoinHandle<()>>>,
     incarnation: RwLock<[u8; 16]>,
     server: [u8; 16],
 }
@@ -87,14 +89,16 @@ impl Store {
             announcements: Announcements::default(),
             healthy: AtomicBool::new(true),
             closing: AtomicBool::new(false),
+            writer: Mutex::new(None),
             incarnation: RwLock::new(incarnation),
             server,
         });
         let of_writer = Arc::clone(&inner);
-        thread::Builder::new()
+        let writer = thread::Builder::new()
             .name("writer".to_owned())
             .spawn(move || writer::run(&of_writer, jobs))
             .map_err(|error| StorageError::Unusable(format!("cannot start the writer: {error}")))?;
+        *inner.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
         Ok(Self { inner })
     }
 
@@ -174,11 +178,16 @@ impl Store {
         }
     }
 
-    /// Stops accepting writes; those that wait are still done.
+    /// Stops accepting writes, and waits until those that were accepted are done. From then on the engine is closed by whoever
+    /// drops the last [`Store`], not by the writer while the process ends around it.
     pub fn close(&self) {
         self.inner.closing.store(true, Ordering::Relaxed);
         // The writer looks at the flag after each batch: give it one more, empty, to see it.
         drop(self.inner.queue.try_send(Box::new(|_| Box::new(|_| ()))));
+        let writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer {
+            drop(writer.join());
+        }
     }
 }
 

@@ -79,7 +79,7 @@ impl World {
         }
         let config = format!(
             "[settle]\ndrain_seconds = {WINDOW}\ndrain_cap_seconds = {CAP}\nquiet_seconds = 1000000000\n\
-             device_session_seconds = 1000000000\n[admins]\nsecond = \"{SECOND_PASSWORD}\"\n"
+             device_session_seconds = 1000000000\nretirements_alone = 0\n[admins]\nsecond = \"{SECOND_PASSWORD}\"\n"
         );
         let options = TestServer::options().config(&config);
         let server = clock.iter().fold(options, |options, clock| clock.of(options)).start();

@@ -214,7 +214,10 @@ fn an_administrator_of_an_area_manages_it_and_knows_of_nothing_else() {
         assert_eq!((absent.0, absent.1.replace("nowhere", "area-2")), elsewhere, "{act}");
     }
     assert_eq!(village.state(), before);
-    assert_eq!(boss.send("GET", "/medic/_custody/area-1", None).status, 403, "no member of the database");
+    boss.send("GET", "/medic/_custody/area-1", None).expect(200);
+    for elsewhere in ["area-2", "hh-1", "pat-1", "visit-1", "nowhere"] {
+        assert_eq!(boss.send("GET", &format!("/medic/_custody/{elsewhere}"), None).status, 404, "{elsewhere}");
+    }
     // What is its own.
     assert_eq!(outcome("PATCH", "/_accounts/ann", json!({"phone": "1"})).0, 200);
     assert_eq!(outcome("PATCH", "/_accounts/ann", json!({"places": ["area-2"]})).0, 404);

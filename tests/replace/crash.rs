@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::village::{DATABASE, Village, text};
 use crate::support::chance::Chance;
 use crate::support::http::{Client, Request};
+use crate::support::server::TestServer;
 
 const KILLS: u64 = 20;
 /// A kill comes at most so long after the acts begin.
@@ -86,7 +87,10 @@ fn a_crash_leaves_all_or_nothing() {
     let seed = std::env::var("SETTLE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(4_711);
     println!("SETTLE_SEED={seed}");
     let mut chance = Chance::of_seed(seed);
-    let mut village = Village::with_ann();
+    let server = TestServer::options().config("[settle]\nretirements_alone = 0\n").start();
+    let mut village = Village { server };
+    village.fill();
+    village.worker("ann", "area-1", "per-ann");
     let mut answered = BTreeSet::new();
     for round in 0..KILLS {
         let client = village.operator();

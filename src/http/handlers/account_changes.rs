@@ -10,17 +10,20 @@ use super::Handled;
 use super::accounts::text_of;
 use super::database::object_or_empty;
 use super::links::link_value;
+use super::second_person::{ask, order_of};
 use crate::access::view::View;
 use crate::accounts::caller::Caller;
 use crate::accounts::links;
 use crate::accounts::password::Credential;
+use crate::accounts::second_person::{self, Verdict};
 use crate::accounts::standing::{Drain, Right};
 use crate::accounts::tables::{ACCOUNTS, AccountRow, Closed};
 use crate::accounts::user_document::{ID_PREFIX, UserDocument};
 use crate::accounts::withdrawals::Actor;
+use crate::audit;
 use crate::clock::random;
 use crate::documents::accounts::{self, AccountChange, Created, Desk, NewAccount, text_members};
-use crate::documents::administration::charge_of;
+use crate::documents::administration::{charge_of, oversight_of};
 use crate::documents::databases::Database;
 use crate::documents::error::{DocumentError, DocumentResult};
 use crate::documents::parties::Party;
@@ -74,13 +77,16 @@ pub(super) fn desk_of(context: &Context, named: Option<&str>, reason: Option<Str
     })
 }
 
-/// Does something about accounts in one batch, or only tries it (`?dry_run=true`).
+/// Does something about accounts in one batch, or only tries it (`?dry_run=true`). What is too much for one person waits for a
+/// second one.
 pub(super) async fn act<T: Send + 'static>(
     context: &Context,
     parts: DeskParts,
     work: impl FnOnce(&mut Batch<'_>, &Desk<'_>) -> DocumentResult<T> + Send + 'static,
 ) -> Result<T, HttpError> {
     let only_tried = context.request.query.flag("dry_run");
+    let (order, actor) = (order_of(context), parts.actor.clone());
+    let (same, by, limit) = (order.clone(), actor.clone(), context.services.duties.retirements_alone);
     let done = context.services.store.write(move |batch| -> Result<T, Attempt<T>> {
         if let Some(pass) = &parts.caller.pass {
             pass.judge(batch, parts.actor.now)?.allow(Right::Everything).map_err(DocumentError::from)?;
@@ -94,13 +100,21 @@ pub(super) async fn act<T: Send + 'static>(
             link_seconds: parts.link_seconds,
             random: parts.random,
         };
+        let since = audit::head(batch)?.number;
         let done = work(batch, &desk)?;
-        if only_tried { Err(Attempt::Tried(Box::new(done))) } else { Ok(done) }
+        if only_tried {
+            return Err(Attempt::Tried(Box::new(done)));
+        }
+        match second_person::judge(batch, &same, &by, limit, since)? {
+            Verdict::Stays => Ok(done),
+            Verdict::Waits(accounts) => Err(Attempt::Waits(accounts)),
+        }
     });
     match done.await {
         Ok(done) => Ok(done),
         Err(Attempt::Tried(done)) => Ok(*done),
         Err(Attempt::Failed(error)) => Err(error.into()),
+        Err(Attempt::Waits(accounts)) => Err(ask(context, order, actor, accounts).await?),
     }
 }
 
@@ -247,12 +261,18 @@ async fn change_with(context: &Context, body: &Map<String, Value>) -> Handled {
     Ok(Answer::json(200, json!({"ok": true, "name": name}).to_string()))
 }
 
-/// `PUT /_accounts/NAME`: makes the account, or changes it if it is there.
+/// `PUT /_accounts/NAME`: makes the account, or changes it if it is there. One that is not in the caller's charge is a name that is
+/// taken, as for `POST`.
 pub(super) async fn put(context: &mut Context) -> Handled {
     let mut body = object_or_empty(context).await?;
     let name = check_name_of(context, &body)?;
-    let stored = context.services.store.snapshot().get(&ACCOUNTS, &name)?;
-    if stored.is_some_and(|row| row.exists) {
+    let stored = {
+        let snapshot = context.services.store.snapshot();
+        let charge = charge_of(&snapshot, &context.caller)?;
+        let stored = snapshot.get(&ACCOUNTS, &name)?.filter(|row| row.exists);
+        stored.map(|row| charge.covers(&snapshot, &row)).transpose()?
+    };
+    if stored == Some(true) {
         return change_with(context, &body).await;
     }
     body.insert("name".to_owned(), name.into());
@@ -308,7 +328,7 @@ pub(super) fn read(context: &Context) -> Handled {
     let name = context.request.segment(1).to_owned();
     let snapshot = context.services.store.snapshot();
     let row = snapshot.get(&ACCOUNTS, &name)?.filter(|row| row.exists).ok_or_else(Error::missing)?;
-    if !charge_of(&snapshot, &context.caller)?.covers(&snapshot, &row)? {
+    if !oversight_of(&snapshot, &context.caller)?.covers(&snapshot, &row)? {
         return Err(Error::missing().into());
     }
     let users = context.services.catalogue.find(USERS)?;
@@ -357,7 +377,7 @@ pub(super) fn list(context: &Context) -> Handled {
     let snapshot = context.services.store.snapshot();
     let users = context.services.catalogue.find(USERS)?;
     let now = context.services.clock.now();
-    let charge = charge_of(&snapshot, &context.caller)?;
+    let charge = oversight_of(&snapshot, &context.caller)?;
     let mut rows = Vec::new();
     let mut after = query.get("start_after").map(str::to_owned);
     loop {

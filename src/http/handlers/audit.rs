@@ -1,4 +1,5 @@
-//! `/_audit`: reading and checking the audit log.
+//! `/_audit`: reading and checking the audit log. Operators and auditors read all of it; whoever manages accounts reads what they
+//! did themselves, and nothing that tells how long the log is.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 use settle_protocol::Error;
 
 use super::Handled;
-use crate::audit::{self, Entry, Head};
+use crate::audit::{self, Entry, Head, exported};
 use crate::http::error::HttpError;
 use crate::http::pipeline::Context;
 use crate::http::response::Answer;
@@ -31,6 +32,8 @@ struct Filter {
     action: Option<String>,
     from: u64,
     to: Option<u64>,
+    /// Only what this account did: all that there is for whoever may not read the whole log.
+    own: Option<String>,
 }
 
 impl Filter {
@@ -45,23 +48,48 @@ impl Filter {
             action: text("action"),
             from: number(context, "from")?.unwrap_or(0),
             to: number(context, "to")?,
+            own: (!reads_whole(context)).then(|| context.by().to_owned()),
         })
     }
 
-    /// `action` is the whole word or its first half: `device` is every `device.…`.
+    /// Everything is asked for.
+    fn is_whole(&self) -> bool {
+        let texts = [&self.account, &self.device, &self.database, &self.place, &self.by, &self.action, &self.own];
+        texts.into_iter().all(Option::is_none) && self.from == 0 && self.to.is_none()
+    }
+
+    /// What must stand in the text of an entry that fits: most entries need not be read.
+    fn needle(&self) -> Option<String> {
+        // What the server itself did has no such member.
+        let who = self
+            .own
+            .as_ref()
+            .or(self.by.as_ref())
+            .filter(|by| !by.is_empty())
+            .map(|by| format!("\"by\":{}", Value::from(by.as_str())));
+        who.or_else(|| self.account.as_ref().map(|name| format!("\"account\":{}", Value::from(name.as_str()))))
+    }
+
+    /// `action` names the whole word or its first half (`device` is every `device.…`), or several with commas between them.
     fn fits(&self, entry: &Entry) -> bool {
         let is = |asked: &Option<String>, told: Option<&str>| asked.as_deref().is_none_or(|asked| told == Some(asked));
         let first_half = entry.action.split('.').next();
-        let action = is(&self.action, Some(&entry.action)) || is(&self.action, first_half);
+        let named = |asked: &str| asked == entry.action || Some(asked) == first_half;
+        let action = self.action.as_deref().is_none_or(|asked| asked.split(',').any(|asked| named(asked.trim())));
         action
             && is(&self.account, entry.account.as_deref())
             && is(&self.device, entry.device.as_deref())
             && is(&self.database, entry.database.as_deref())
             && is(&self.place, entry.place.as_deref())
             && is(&self.by, Some(&entry.by))
+            && is(&self.own, Some(&entry.by))
             && entry.time >= self.from
             && self.to.is_none_or(|to| entry.time <= to)
     }
+}
+
+fn reads_whole(context: &Context) -> bool {
+    context.caller.is_operator() || context.caller.audits()
 }
 
 fn number(context: &Context, name: &str) -> Result<Option<u64>, Error> {
@@ -87,7 +115,11 @@ pub(super) async fn read(context: &Context) -> Handled {
     if context.request.header("accept").is_some_and(|accept| accept.contains("application/x-ndjson")) {
         return export(context, filter, since).await;
     }
-    let limit = number(context, "limit")?.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(LIMIT).clamp(1, MOST);
+    let limit = match number(context, "limit")?.map(usize::try_from) {
+        None => LIMIT,
+        Some(Ok(limit)) if (1..=MOST).contains(&limit) => limit,
+        Some(_) => return Err(Error::bad_request(format!("`limit` must be 1 to {MOST}.")).into()),
+    };
     let store = context.services.store.clone();
     let read = tokio::task::spawn_blocking(move || page(&store, &filter, since, limit));
     Ok(Answer::json(200, read.await.map_err(|_| StorageError::Panicked)??.to_string()))
@@ -97,52 +129,83 @@ fn page(store: &Store, filter: &Filter, since: u64, limit: usize) -> StorageResu
     let snapshot = store.snapshot();
     let head = audit::head(&snapshot)?;
     let (mut entries, mut last) = (Vec::new(), since);
-    audit::read(&snapshot, since + 1, |number, entry| {
-        last = number;
-        if filter.fits(entry) {
-            entries.push(told(number, entry));
+    let needle = filter.needle();
+    audit::read_stored(&snapshot, since.saturating_add(1), |stored| {
+        last = stored.head.number;
+        if needle.as_ref().is_none_or(|needle| stored.mentions(needle.as_bytes())) {
+            let entry = stored.entry()?;
+            entries.extend(filter.fits(&entry).then(|| told(last, &entry)));
         }
-        if entries.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        Ok(if entries.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
     })?;
     let next = (last < head.number).then_some(last);
-    Ok(json!({"entries": entries, "next": next, "head": head_of(&head)}))
+    Ok(match filter.own {
+        None => json!({"entries": entries, "next": next, "head": head_of(&head)}),
+        Some(_) => json!({"entries": entries, "next": next.filter(|_| entries.len() == limit)}),
+    })
 }
 
-/// All entries up to now, one JSON object a line. The export itself is noted first.
+/// An export on its way: what was looked at, what was written, up to where.
+#[derive(Debug, Clone)]
+struct Export {
+    filter: Filter,
+    after: u64,
+    /// The number of the last line.
+    written: u64,
+    end: u64,
+}
+
+/// All entries up to now, one JSON object a line, with their hashes ([`audit::exported`]). The export itself is noted first.
 async fn export(context: &Context, filter: Filter, since: u64) -> Handled {
-    let entry = context.entry("audit.export");
+    let entry = context.entry("audit.export").detail("whole", filter.is_whole() && since == 0);
     context.services.store.write(move |batch| audit::append(batch, &entry)).await?;
     let store = context.services.store.clone();
-    let end = audit::head(&store.snapshot())?.number;
-    let stream = futures::stream::try_unfold(since, move |after| {
-        let (store, filter) = (store.clone(), filter.clone());
+    let head = audit::head(&store.snapshot())?;
+    let own = filter.own.is_some();
+    let export = Export { filter, after: since, written: 0, end: head.number };
+    let stream = futures::stream::try_unfold(export, move |export| {
+        let store = store.clone();
         async move {
-            if after >= end {
+            if export.after >= export.end {
                 return Ok(None);
             }
-            let piece = tokio::task::spawn_blocking(move || piece(&store, &filter, after, end));
-            let (text, last) = piece.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
-            Ok::<_, io::Error>(Some((Bytes::from(text), last)))
+            let piece = tokio::task::spawn_blocking(move || piece(&store, export));
+            let (text, export) = piece.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
+            Ok::<_, io::Error>(Some((Bytes::from(text), export)))
         }
     });
-    Ok(Answer::stream(200, Box::pin(stream)).content_type("application/x-ndjson"))
+    let answer = Answer::stream(200, Box::pin(stream)).content_type("application/x-ndjson");
+    Ok(match own {
+        true => answer,
+        false => answer.header("x-settle-audit-head", &format!("{}:{}", head.number, hex(&head.hash))),
+    })
 }
 
-fn piece(store: &Store, filter: &Filter, after: u64, end: u64) -> StorageResult<(Vec<u8>, u64)> {
-    let (mut text, mut last, mut looked_at) = (Vec::new(), end, 0);
-    audit::read(&store.snapshot(), after + 1, |number, entry| {
+fn piece(store: &Store, mut export: Export) -> StorageResult<(Vec<u8>, Export)> {
+    let (mut text, mut looked_at, from) = (Vec::new(), 0, export.after + 1);
+    let snapshot = store.snapshot();
+    export.after = export.end;
+    audit::read_stored(&snapshot, from, |stored| {
         looked_at += 1;
-        if filter.fits(entry) {
-            text.extend_from_slice(told(number, entry).to_string().as_bytes());
-            text.push(b'\n');
+        let (number, entry) = (stored.head.number, stored.entry()?);
+        if export.filter.fits(&entry) {
+            if export.filter.own.is_some() {
+                text.extend_from_slice(told(number, &entry).to_string().as_bytes());
+                text.push(b'\n');
+            } else {
+                let follows = number == export.written + 1;
+                let before = (!follows).then(|| audit::hash_before(&snapshot, number)).transpose()?;
+                exported::write_line(&mut text, stored, before.as_ref());
+            }
+            export.written = number;
         }
-        if number < end && looked_at < PIECE {
-            return ControlFlow::Continue(());
+        if number < export.end && looked_at < PIECE {
+            return Ok(ControlFlow::Continue(()));
         }
-        last = number;
-        ControlFlow::Break(())
+        export.after = number;
+        Ok(ControlFlow::Break(()))
     })?;
-    Ok((text, last))
+    Ok((text, export))
 }
 
 /// `GET /_audit/verify`, with `head=NUMBER:HASH` also against a head that was kept elsewhere.

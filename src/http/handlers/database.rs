@@ -6,7 +6,9 @@ use settle_protocol::document::write_revisions;
 use settle_protocol::raw_json::write_string;
 use settle_protocol::{Error, Revision};
 
+use super::second_person::asked_in;
 use super::{Handled, escaped};
+use crate::access::need::Need;
 use crate::accounts::error::AccountError;
 use crate::accounts::security::Security;
 use crate::audit;
@@ -37,7 +39,9 @@ pub(super) fn info_of(context: &Context, database: &Database) -> Result<Value, H
     } else if let Some(restricted) = context.view.restricted() {
         // Of what is out of scope, not even the number is told.
         let documents = visible_ids(&snapshot, restricted, database.id())?.len() as u64;
-        counters = Counters { documents, position: counters.position, ..Counters::default() };
+        // Nor, to whoever sees no document, how often something was written.
+        let position = if context.view.is_blind() { 0 } else { counters.position };
+        counters = Counters { documents, position, ..Counters::default() };
         (file, purge_seq) = (0, "0".to_owned());
     }
     let mut info = json!({
@@ -117,7 +121,12 @@ pub(super) async fn write_security(context: &mut Context) -> Handled {
     let body = context.read_body(MAX_SETTING_BYTES).await?;
     let text = std::str::from_utf8(&body).map_err(|_| Error::invalid_json())?;
     let security = Security::parse(text)?.text().to_owned();
-    let entry = context.entry("database.security").database(&name);
+    // Who may open a database is no secret, and what an account could see depends on it.
+    let told: Value = serde_json::from_str(&security).unwrap_or_default();
+    let group = |name: &str| told.get(name).cloned().unwrap_or_default();
+    let entry = context.entry("database.security").database(&name).detail("admins", group("admins"));
+    let entry =
+        entry.detail("members", if told.get("members").is_some() { group("members") } else { group("readers") });
     context.services.catalogue.change(&name, entry, move |row| row.security = security).await?;
     Ok(Answer::ok(200))
 }
@@ -205,7 +214,12 @@ pub(super) async fn object_or_empty(context: &mut Context) -> Result<Map<String,
         return Ok(Map::new());
     }
     match serde_json::from_slice(&body) {
-        Ok(Value::Object(object)) => Ok(object),
+        Ok(Value::Object(object)) => {
+            if context.need == Need::Accounts {
+                context.asked = asked_in(&object);
+            }
+            Ok(object)
+        }
         Ok(_) => Err(Error::bad_request("Request body must be a JSON object").into()),
         Err(_) => Err(Error::invalid_json().into()),
     }

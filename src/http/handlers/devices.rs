@@ -8,11 +8,12 @@ use super::account_changes::{act, desk_of};
 use super::accounts::text_of;
 use super::database::object_or_empty;
 use super::session::device_text;
+use crate::accounts::caller::Caller;
 use crate::accounts::enrolments::{self, DeviceId, Enrolment, Pending};
 use crate::accounts::standing::{advice, judge};
 use crate::accounts::tables::ACCOUNTS;
 use crate::accounts::withdrawals::{Pass, cut_device, retire_device};
-use crate::documents::administration::charge_of;
+use crate::documents::administration::{Charge, charge_of, first_beyond};
 use crate::documents::devices::in_escrow;
 use crate::documents::error::DocumentError;
 use crate::documents::receipts::newest;
@@ -101,13 +102,24 @@ pub(super) fn find(reader: &impl Read, device: DeviceId) -> Result<Enrolment, Do
     Ok(enrolments::find(reader, &account, device)?.ok_or_else(Error::missing)?)
 }
 
-/// What is known of a device, if the caller manages its account; another is as good as none.
-pub(super) fn in_charge(context: &Context, reader: &impl Read, device: DeviceId) -> Result<Enrolment, HttpError> {
+/// What is known of a device whose account is in somebody's charge; another is as good as none.
+pub(super) fn known(reader: &impl Read, device: DeviceId, charge: &Charge) -> Result<Enrolment, DocumentError> {
     let row = find(reader, device)?;
     let account = reader.get(&ACCOUNTS, &row.account)?.unwrap_or_default();
-    match charge_of(reader, &context.caller)?.covers(reader, &account)? {
+    match charge.covers(reader, &account)? {
         true => Ok(row),
         false => Err(Error::missing().into()),
+    }
+}
+
+/// What is known of a device that the caller may end: its account is in the caller's charge, and has no role that the caller
+/// lacks.
+pub(super) fn in_charge(reader: &impl Read, device: DeviceId, caller: &Caller) -> Result<Enrolment, DocumentError> {
+    let row = known(reader, device, &charge_of(reader, caller)?)?;
+    let account = reader.get(&ACCOUNTS, &row.account)?.unwrap_or_default();
+    match first_beyond(caller, &account.roles) {
+        None => Ok(row),
+        Some(_) => Err(Error::missing().into()),
     }
 }
 
@@ -126,11 +138,7 @@ pub(super) async fn withdraw(context: &mut Context, end: End) -> Handled {
     let device = named(context)?;
     let desk = desk_of(context, None, text_of(&body, "reason")?)?;
     let changed = act(context, desk, move |batch, desk| {
-        let row = find(batch, device)?;
-        let account = batch.get(&ACCOUNTS, &row.account)?.unwrap_or_default();
-        if !charge_of(batch, &desk.caller)?.covers(batch, &account)? {
-            return Err(Error::missing().into());
-        }
+        let row = in_charge(batch, device, &desk.caller)?;
         Ok(match end {
             End::Retire => retire_device(batch, device, row, desk.drain, &desk.actor)?,
             End::Cut => cut_device(batch, device, row, &desk.actor)?,

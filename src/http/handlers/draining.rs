@@ -1,5 +1,6 @@
-//! The feed of a draining device: it gives back `since` and never says anything. A refusal would make PouchDB's `sync()` give
-//! up its push half, and an answer at once would make clients ask again without a pause (protocol page §4.8).
+//! The feed of a draining device, and of somebody who only manages accounts: it gives back `since` and never says anything, not
+//! even how long the log is. A refusal would make PouchDB's `sync()` give up its push half, and an answer at once would make
+//! clients ask again without a pause (protocol page §4.8).
 
 use std::io;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use crate::accounts::guard::Guard;
 use crate::http::pipeline::Context;
 use crate::http::response::Answer;
 
-/// `_changes` of a device that may only push.
+/// `_changes` of a device that may only push, or of a caller who sees no document.
 pub(super) fn changes(context: &Context, options: &ChangesOptions) -> Handled {
     let since = Value::from(since_of(context, &options.since)?).to_string();
     let tail = match options.feed {
@@ -39,6 +40,7 @@ pub(super) fn changes(context: &Context, options: &ChangesOptions) -> Handled {
         },
         beats: options.heartbeat_ms.is_some(),
         patience: options.heartbeat_ms.or(options.timeout_ms).map_or(Duration::MAX, Duration::from_millis),
+        blind: context.view.is_blind(),
         services: std::sync::Arc::clone(&context.services),
     };
     let stream = futures::stream::try_unfold(held, |mut held| async move {
@@ -56,6 +58,7 @@ fn since_of(context: &Context, since: &Since) -> Result<String, crate::http::err
     let database = context.database()?;
     let sent = context.request.header("last-event-id").or_else(|| context.request.query.get_any_case("since"));
     Ok(match database.tokens.resolve(since) {
+        StartingPoint::Now if context.view.is_blind() => "0".to_owned(),
         StartingPoint::Now => {
             let position = database.counters(&context.services.store.snapshot())?.position;
             database.tokens.token(position)
@@ -71,6 +74,8 @@ struct Held {
     heartbeat: &'static [u8],
     beats: bool,
     patience: Duration,
+    /// Its caller sees nothing for another reason than its standing: it ends when anything about the account changes.
+    blind: bool,
     services: std::sync::Arc<crate::services::Services>,
 }
 
@@ -88,6 +93,7 @@ impl Held {
             None => tokio::time::timeout(self.patience, std::future::pending()).await,
         };
         let still_drains = match &mut self.guard {
+            _ if self.blind => waited.is_err(),
             Some(guard) => guard.judge(self.services.clock.now())?.pushes_only(),
             None => false,
         };

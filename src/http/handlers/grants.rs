@@ -7,7 +7,7 @@ use super::Handled;
 use super::accounts::text_of;
 use super::database::object_or_empty;
 use crate::clock::random;
-use crate::documents::administration::{Charge, charge_of};
+use crate::documents::administration::{Charge, charge_of, is_person, oversight_of};
 use crate::documents::error::DocumentError;
 use crate::documents::grants::{self, Grant};
 use crate::http::error::HttpError;
@@ -45,12 +45,12 @@ fn manages(reader: &impl Read, charge: &Charge, grant: &Grant) -> Result<bool, H
     Ok(charge.covers(reader, &row)?)
 }
 
-/// `GET /_grants`: those that the caller gave or has; those who manage accounts see all of theirs. `to`, `place` and `state`
+/// `GET /_grants`: those that the caller gave or has; those who manage accounts see all of theirs, auditors see all. `to`, `place` and `state`
 /// choose.
 pub(super) fn list(context: &Context) -> Handled {
     let snapshot = context.services.store.snapshot();
     let (name, now) = (own_name(context), context.services.clock.now());
-    let charge = charge_of(&snapshot, &context.caller)?;
+    let charge = oversight_of(&snapshot, &context.caller)?;
     let query = &context.request.query;
     let wanted = |grant: &Grant| {
         let place = query.get("place").is_none_or(|place| place == grant.place);
@@ -121,7 +121,8 @@ pub(super) async fn make(context: &mut Context) -> Handled {
     let made = context.services.store.write(move |batch| -> Result<Grant, DocumentError> {
         let charge = charge_of(batch, &caller)?;
         let to = batch.get(&crate::accounts::tables::ACCOUNTS, &grant.to)?.unwrap_or_default();
-        let by_administrator = charge.covers_place(batch, &grant.place)? && charge.covers(batch, &to)?;
+        let administers = charge.covers_place(batch, &grant.place)? && charge.covers(batch, &to)?;
+        let by_administrator = administers && !is_person(batch, database.id(), &grant.place)?;
         let grant = Grant { by_administrator, ..grant };
         grants::make(batch, &database, &grant, now)?;
         Ok(grant)

@@ -10,6 +10,7 @@ mod database;
 mod devices;
 mod document;
 mod draining;
+mod glass;
 mod grants;
 mod links;
 mod local;
@@ -19,7 +20,9 @@ mod node;
 mod pull;
 mod push;
 mod radar;
+mod reach;
 mod restore;
+mod second_person;
 mod server;
 mod session;
 mod stewards;
@@ -38,10 +41,32 @@ use crate::documents::listing::Extent;
 /// What a handler answers.
 type Handled = Result<Answer, HttpError>;
 
-/// Calls the handler of an endpoint.
-pub(crate) async fn call(endpoint: Endpoint, context: &mut Context) -> Handled {
-    // Boxed: else every request would carry the room of the largest.
-    match endpoint {
+/// Writes the two functions below out of the lines that say which endpoint has which handler. The first match names every line, so
+/// an endpoint without one does not compile.
+macro_rules! dispatch {
+    ($context:ident, { $($endpoint:pat => $answer:expr,)* }, { $($about_people:pat => $told:expr,)* }) => {
+        /// Calls the handler of an endpoint.
+        pub(crate) async fn call(endpoint: Endpoint, $context: &mut Context) -> Handled {
+            match endpoint {
+                $($endpoint => $answer,)*
+                people @ ($($about_people)|*) => Box::pin(call_about_people(people, $context)).await,
+            }
+        }
+
+        /// Devices, accounts, grants, links, and who holds a place.
+        async fn call_about_people(endpoint: Endpoint, $context: &mut Context) -> Handled {
+            match endpoint {
+                $($about_people => $told,)*
+                _ => Err(Error::missing().into()), // never: see above
+            }
+        }
+    };
+}
+
+// Boxed: else every request would carry the room of the largest. Those about people are boxed together.
+dispatch! {
+    context,
+    {
         Endpoint::Welcome => Ok(server::welcome(context)),
         Endpoint::Up => Ok(server::up(context)),
         Endpoint::Uuids => server::uuids(context),
@@ -113,17 +138,12 @@ pub(crate) async fn call(endpoint: Endpoint, context: &mut Context) -> Handled {
         Endpoint::UnknownUnderDatabase => document::unknown(context),
         Endpoint::TemporaryView => {
             Err(Error::new(ErrorKind::Gone, "Temporary views are not supported in CouchDB").into())
-        }
+        },
         Endpoint::QueryNotYet => not_yet("Queries (`_find`, `_index`, `_explain`) and partitions"),
         Endpoint::FunctionNotYet => not_yet("Views and other functions of design documents"),
         Endpoint::ServerNotYet => not_yet("Server-side replication, database updates and the web interface"),
-        people => Box::pin(call_about_people(people, context)).await,
-    }
-}
-
-/// The rest: devices, accounts, grants, links, and who holds a place.
-async fn call_about_people(endpoint: Endpoint, context: &mut Context) -> Handled {
-    match endpoint {
+    },
+    {
         Endpoint::OwnDevice => devices::own(context),
         Endpoint::TellOfDevice => devices::tell(context).await,
         Endpoint::ReportWipe => wipes::report(context).await,
@@ -143,6 +163,7 @@ async fn call_about_people(endpoint: Endpoint, context: &mut Context) -> Handled
         Endpoint::CutAccount => accounts::cut(context).await,
         Endpoint::ListAccounts => account_changes::list(context),
         Endpoint::CreateAccount => account_changes::create(context).await,
+        Endpoint::ReachOfAccount => reach::read(context).await,
         Endpoint::ReadAccount => account_changes::read(context),
         Endpoint::PutAccount => account_changes::put(context).await,
         Endpoint::ChangeAccount => account_changes::change(context).await,
@@ -155,7 +176,9 @@ async fn call_about_people(endpoint: Endpoint, context: &mut Context) -> Handled
         Endpoint::HandOver => custody::hand_over(context).await,
         Endpoint::UndoReplace => custody::undo(context).await,
         Endpoint::ReadCustody => custody::read(context),
-        _ => Err(Error::missing().into()),
+        Endpoint::Confirmations => second_person::list(context),
+        Endpoint::BreakGlass => glass::break_it(context).await,
+        Endpoint::BrokenGlass => glass::list(context),
     }
 }
 

@@ -39,6 +39,9 @@ pub(super) async fn changes(context: &mut Context) -> Handled {
         }
         return super::draining::changes(context, &options);
     }
+    if context.view.is_blind() {
+        return super::draining::changes(context, &options);
+    }
     if let Filter::Function(name) = &options.filter {
         let reason = format!("Filter {name} is a function of a design document; Settle does not run JavaScript yet.");
         return Err(Error::new(ErrorKind::NotImplemented, reason).into());

@@ -7,16 +7,16 @@ use serde_json::{Value, json};
 use settle_protocol::Error;
 
 use super::Handled;
-use super::devices::{in_charge, named};
+use super::devices::{find, known, named};
 use crate::accounts::enrolments::{DeviceId, Kind};
 use crate::accounts::standing::Standing;
 use crate::audit;
-use crate::documents::administration::charge_of;
+use crate::documents::administration::oversight_of;
 use crate::documents::databases::Database;
 use crate::documents::exposure::{Exposure, Page};
 use crate::documents::radar::{Figures, SILENT_DAYS, Sighting, Wanted, look, roll_up, sight};
 use crate::http::error::HttpError;
-use crate::http::pipeline::Context;
+use crate::http::pipeline::{Context, through_glass};
 use crate::http::response::Answer;
 use crate::storage::{StorageError, hex, unhex};
 
@@ -81,7 +81,7 @@ pub(super) async fn list(context: &Context) -> Handled {
     let caller = context.caller.clone();
     let looked = tokio::task::spawn_blocking(move || -> Result<String, StorageError> {
         let snapshot = store.snapshot();
-        let charge = charge_of(&snapshot, &caller)?;
+        let charge = oversight_of(&snapshot, &caller)?;
         // A roll-up counts the silent beside the others, so it does not leave the others out.
         let days = wanted.silent_days.unwrap_or(SILENT_DAYS);
         let of_list = if rolled { Wanted { silent_days: None, ..wanted.clone() } } else { wanted.clone() };
@@ -132,20 +132,26 @@ pub(super) fn read(context: &Context) -> Handled {
 /// What others may know of one device.
 pub(super) fn view_of(context: &Context, device: DeviceId) -> Result<Value, HttpError> {
     let (snapshot, now) = (context.services.store.snapshot(), context.services.clock.now());
-    let row = in_charge(context, &snapshot, device)?;
+    let row = known(&snapshot, device, &oversight_of(&snapshot, &context.caller)?)?;
     Ok(sight(&snapshot, &databases(context)?, device, row, now)?.to_json(now))
 }
 
-/// `GET /_devices/ID/exposure?database=NAME`: whose data may be on it. Noted as a read before it is answered.
+/// `GET /_devices/ID/exposure?database=NAME`: whose data may be on it. Noted as a read before it is answered. For operators only:
+/// even the number of people tells whoever may read no patient how full a database is.
 pub(super) async fn exposure(context: &Context) -> Handled {
+    if !context.caller.is_operator() {
+        return Err(Error::missing().into());
+    }
     let device = named(context)?;
     let database = scoped(&databases(context)?, context.request.query.get("database").is_some())?;
     let limit = number(context, "limit")?.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(CONTACTS);
     let after = context.request.query.get("after").map(str::to_owned);
-    // Whoever manages accounts and may read no patient learns numbers only.
-    let page = Page { named: context.caller.is_operator(), after, limit };
+    if context.services.duties.break_glass {
+        through_glass(&context.services, context.by(), &database.name, "DeviceExposure").await?;
+    }
+    let page = Page { after, limit };
     let store = context.services.store.clone();
-    let account = in_charge(context, &store.snapshot(), device)?.account;
+    let account = find(&store.snapshot(), device)?.account;
     let entry = context.actor(None).entry("device.exposure").account(&account).device(&device).database(&database.name);
     store.write(move |batch| -> Result<(), StorageError> { audit::append(batch, &entry) }).await?;
     let looked = tokio::task::spawn_blocking(move || -> Result<Value, HttpError> {

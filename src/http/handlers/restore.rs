@@ -9,10 +9,12 @@ use super::accounts::text_of;
 use super::database::object_or_empty;
 use crate::accounts::enrolments;
 use crate::accounts::ledger::{self, LostReceipt};
+use crate::accounts::tables::ACCOUNTS;
 use crate::audit;
+use crate::documents::administration::oversight_of;
 use crate::http::pipeline::Context;
 use crate::http::response::Answer;
-use crate::storage::{StorageError, unhex};
+use crate::storage::{Read, StorageError, unhex};
 
 /// `POST /_handover/confirm_restore {"reason": …}`: scoped databases give out documents again, although nobody knows what was
 /// withdrawn since the data were copied.
@@ -34,22 +36,29 @@ pub(super) async fn confirm(context: &mut Context) -> Handled {
 }
 
 /// `GET /_handover/lost_receipts`: what was promised and may be gone. Whoever has no other receipt since must be asked again; of
-/// a device that was erased since, the work is lost.
+/// a device that was erased since, the work is lost. Of accounts in the caller's charge only.
 pub(super) fn lost_receipts(context: &Context) -> Handled {
     let snapshot = context.services.store.snapshot();
     let lost = ledger::lost_receipts(&ledger::lines(&snapshot)?);
-    let row = |lost: &LostReceipt| -> Result<Value, StorageError> {
-        let device = unhex(&lost.device).unwrap_or_default();
+    let row = |lost: &LostReceipt, account: &str| -> Value {
         let mut row = serde_json::to_value(lost).unwrap_or_default();
-        row["account"] = enrolments::account_of(&snapshot, device)?.into();
+        row["account"] = Some(account).filter(|account| !account.is_empty()).into();
         row["state"] = match (lost.given_again_at, lost.erased) {
             (Some(_), _) => "given_again",
             (None, true) => "lost",
             (None, false) => "ask_device",
         }
         .into();
-        Ok(row)
+        row
     };
-    let rows = lost.iter().map(row).collect::<Result<Vec<Value>, _>>()?;
+    let charge = oversight_of(&snapshot, &context.caller)?;
+    let mut rows = Vec::new();
+    for lost in &lost {
+        let device = unhex(&lost.device).unwrap_or_default();
+        let account = enrolments::account_of(&snapshot, device)?.unwrap_or_default();
+        if charge.covers(&snapshot, &snapshot.get(&ACCOUNTS, &account)?.unwrap_or_default())? {
+            rows.push(row(lost, &account));
+        }
+    }
     Ok(Answer::json(200, json!({"receipts": rows}).to_string()))
 }

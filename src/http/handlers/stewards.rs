@@ -43,7 +43,12 @@ pub(super) async fn reconcile(context: &mut Context) -> Handled {
     };
     let database = context.database()?.id();
     let snapshot = context.services.store.snapshot();
-    let scopes = scopes::history(&snapshot, database, &restricted.account, 0)?;
+    let mut scopes = scopes::history(&snapshot, database, &restricted.account, 0)?;
+    if restricted.scope.blind {
+        // Whoever sees no document drops what a place of theirs once showed. Before it had any, it had nothing; to look there
+        // would tell which forms there are.
+        scopes.retain(|(scope, _)| !scope.reaches.is_empty());
+    }
     let mut drop = Vec::new();
     for id in ids {
         if should_drop(&snapshot, database, restricted, &scopes, id)? {

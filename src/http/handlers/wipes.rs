@@ -6,7 +6,7 @@ use settle_protocol::{Error, ErrorKind};
 use super::Handled;
 use super::accounts::text_of;
 use super::database::object_or_empty;
-use super::devices::{find, in_charge, named, pass_of};
+use super::devices::{in_charge, named, pass_of};
 use super::radar::view_of;
 use crate::accounts::wipes::{self, Asked, CONFIRM_SECONDS};
 use crate::clock::random;
@@ -35,11 +35,11 @@ fn responsible(body: &Map<String, Value>) -> Result<Option<String>, Error> {
 pub(super) async fn order(context: &mut Context) -> Handled {
     let body = object_or_empty(context).await?;
     let (device, responsible) = (named(context)?, responsible(&body)?);
-    in_charge(context, &context.services.store.snapshot(), device)?;
+    let caller = context.caller.clone();
     let actor = context.actor(text_of(&body, "reason")?);
     let fresh = hex(&random::<16>());
     let asked = context.services.store.write(move |batch| -> Result<Asked, DocumentError> {
-        let row = find(batch, device)?;
+        let row = in_charge(batch, device, &caller)?;
         Ok(wipes::order(batch, device, &row, responsible.as_deref(), fresh, &actor)?)
     });
     let asked = asked.await?;

@@ -1,0 +1,71 @@
+//! Breaking the glass: where it is required, an operator reads documents of a scoped database only for a while, for a reason that
+//! is in the audit log. Every read in that time is in it, too.
+
+use std::ops::ControlFlow;
+
+use serde::{Deserialize, Serialize};
+
+use crate::audit::{self, Entry};
+use crate::storage::{Batch, Family, Range, Read, StorageError, StorageResult};
+
+/// The longest time, in minutes.
+pub const MOST_MINUTES: u64 = 8 * 60;
+const GLASS: &[u8] = b"glass/";
+const CORRUPT: StorageError = StorageError::Corrupt { table: "meta", problem: "malformed row of broken glass" };
+
+/// A time in which an operator may read. Times are seconds since 1970.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Broken {
+    /// Which operator.
+    pub by: String,
+    /// Which database.
+    pub database: String,
+    /// Why.
+    pub reason: String,
+    /// From when.
+    pub from: u64,
+    /// Until when.
+    pub until: u64,
+}
+
+fn key_of(operator: &str, database: &str) -> Vec<u8> {
+    [GLASS, operator.as_bytes(), b"\0", database.as_bytes()].concat()
+}
+
+fn read(bytes: &[u8]) -> StorageResult<Broken> {
+    bytes.strip_prefix(&[1]).and_then(|text| serde_json::from_slice(text).ok()).ok_or(CORRUPT)
+}
+
+/// Lets an operator read for a while. An earlier time of the same operator in the same database ends.
+///
+/// # Errors
+/// When the store fails.
+pub fn break_it(batch: &mut Batch<'_>, broken: &Broken) -> StorageResult<()> {
+    let mut row = vec![1];
+    serde_json::to_writer(&mut row, broken).unwrap_or_default();
+    batch.put_bytes(Family::Meta, key_of(&broken.by, &broken.database), row);
+    let entry = Entry::new(broken.from, &broken.by, "glass.break").database(&broken.database);
+    audit::append(batch, &entry.reason(Some(&broken.reason)).detail("until", broken.until))
+}
+
+/// The time in which an operator may read a database, if it is now.
+///
+/// # Errors
+/// When the store fails.
+pub fn broken(reader: &impl Read, operator: &str, database: &str, now: u64) -> StorageResult<Option<Broken>> {
+    let row = reader.get_bytes(Family::Meta, &key_of(operator, database))?;
+    Ok(row.map(|row| read(&row)).transpose()?.filter(|broken| now < broken.until))
+}
+
+/// Every time that is now.
+///
+/// # Errors
+/// When the store fails.
+pub fn list(reader: &impl Read, now: u64) -> StorageResult<Vec<Broken>> {
+    let mut rows = Vec::new();
+    reader.scan(Family::Meta, &Range::prefix(GLASS), &mut |_, row| {
+        rows.extend(Some(read(row)?).filter(|broken| now < broken.until));
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(rows)
+}
