@@ -2,6 +2,7 @@
 
 pub mod body_memory;
 pub mod history;
+pub mod outbox;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
@@ -10,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use self::body_memory::BodyMemory;
+use self::outbox::Outbox;
 use crate::accounts::ledger_copy::Ledger;
 use crate::accounts::login::Logins;
 use crate::accounts::password::{Credential, PasswordPolicy};
@@ -63,6 +65,8 @@ pub struct Services {
     texts: Mutex<BTreeMap<(String, String), String>>,
     compacting: Mutex<BTreeMap<String, u64>>,
     erasing: Mutex<()>,
+    /// How messages leave.
+    pub outbox: Outbox,
     /// A grant was made: when one begins or ends next must be looked up again.
     pub grants_changed: tokio::sync::Notify,
 }
@@ -98,6 +102,7 @@ impl Services {
             texts: Mutex::new(texts),
             compacting: Mutex::default(),
             erasing: Mutex::default(),
+            outbox: Outbox::open(config)?,
             grants_changed: tokio::sync::Notify::default(),
             logins,
             store,

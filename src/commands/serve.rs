@@ -99,6 +99,7 @@ async fn serve_until_stopped(config: Config) -> anyhow::Result<()> {
     let (stop, stopped) = watch::channel(false);
     let house = tokio::spawn(std::sync::Arc::clone(&services).keep_house());
     let grants = tokio::spawn(std::sync::Arc::clone(&services).keep_grants());
+    let mut sending = crate::sending::start(&services)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let serving = tokio::spawn(serve(listener, std::sync::Arc::clone(&services), stopped));
@@ -111,6 +112,7 @@ async fn serve_until_stopped(config: Config) -> anyhow::Result<()> {
     serving.await?;
     house.abort();
     grants.abort();
+    sending.shutdown().await;
     services.finish().await;
     services.store.close();
     Ok(())

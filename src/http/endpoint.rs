@@ -50,6 +50,9 @@ pub enum Endpoint {
     PutAccount,
     DeleteAccount,
     MakeLink,
+    ListOutbox,
+    RetryMessage,
+    CancelMessage,
     ShowLink,
     UseLink,
     AllDatabases,
@@ -178,6 +181,9 @@ routes! {
     ChangeAccount         "PATCH"        [Lit("_accounts"), Name]                        Accounts;
     DeleteAccount         "DELETE"       [Lit("_accounts"), Name]                        Accounts;
     MakeLink              "POST"         [Lit("_accounts"), Name, Lit("link")]           Accounts;
+    ListOutbox            "GET"          [Lit("_outbox")]                                Accounts;
+    RetryMessage          "POST"         [Lit("_outbox"), Name, Lit("retry")]            Accounts;
+    CancelMessage         "POST"         [Lit("_outbox"), Name, Lit("cancel")]           Accounts;
     ShowLink              "GET"          [Lit("_links"), Name]                           Anyone;
     UseLink               "POST"         [Lit("_links"), Name]                           Anyone;
     AllDatabases          "GET"          [Lit("_all_dbs")]                               Anyone;

@@ -163,7 +163,7 @@ impl Upload {
         let answered = tokio::spawn(async move {
             let body = Body::Pieces(body);
             let request =
-                Request { method: "PUT", path: &path, accept: "application/json", content_type: &content_type, body };
+                Request { content_type: &content_type, body, ..Request::json("PUT", &path, None) };
             target.send(request).await?.successful().await?.whole().await.map(drop)
         });
         Self { target: Arc::clone(&job.target), pieces, answered }

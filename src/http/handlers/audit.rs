@@ -48,12 +48,9 @@ impl Filter {
         })
     }
 
-    /// `action` is the whole word or its first half: `device` is every `device.…`.
     fn fits(&self, entry: &Entry) -> bool {
         let is = |asked: &Option<String>, told: Option<&str>| asked.as_deref().is_none_or(|asked| told == Some(asked));
-        let first_half = entry.action.split('.').next();
-        let action = is(&self.action, Some(&entry.action)) || is(&self.action, first_half);
-        action
+        self.action.as_deref().is_none_or(|action| entry.is(action))
             && is(&self.account, entry.account.as_deref())
             && is(&self.device, entry.device.as_deref())
             && is(&self.database, entry.database.as_deref())

@@ -16,6 +16,7 @@ mod local;
 mod manifests;
 mod metrics;
 mod node;
+mod outbox;
 mod pull;
 mod push;
 mod radar;
@@ -148,6 +149,9 @@ async fn call_about_people(endpoint: Endpoint, context: &mut Context) -> Handled
         Endpoint::ChangeAccount => account_changes::change(context).await,
         Endpoint::DeleteAccount => account_changes::delete(context).await,
         Endpoint::MakeLink => links::make(context).await,
+        Endpoint::ListOutbox => outbox::list(context),
+        Endpoint::RetryMessage => outbox::change(context, outbox::Act::Retry).await,
+        Endpoint::CancelMessage => outbox::change(context, outbox::Act::Cancel).await,
         Endpoint::ShowLink => Ok(links::show(context)),
         Endpoint::UseLink => links::redeem(context).await,
         Endpoint::ReplaceHolder => custody::replace(context).await,
