@@ -165,11 +165,7 @@ pub struct Numbered {
 ///
 /// # Errors
 /// When the store fails or an entry cannot be read.
-pub fn next(
-    reader: &impl Read,
-    after: u64,
-    wanted: impl Fn(&Entry) -> bool,
-) -> StorageResult<(Option<Numbered>, u64)> {
+pub fn next(reader: &impl Read, after: u64, wanted: impl Fn(&Entry) -> bool) -> StorageResult<(Option<Numbered>, u64)> {
     let (mut found, mut last) = (None, after);
     read(reader, after + 1, |number, entry| {
         last = number;

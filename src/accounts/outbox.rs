@@ -238,7 +238,8 @@ pub fn stage(
     let mut id = [0; 16];
     id[..8].copy_from_slice(&actor.now.to_be_bytes());
     id[8..].copy_from_slice(&random);
-    let token: [u8; 32] = URL_SAFE_NO_PAD.decode(&link.token).ok().and_then(|token| token.try_into().ok()).ok_or(CORRUPT)?;
+    let token: [u8; 32] =
+        URL_SAFE_NO_PAD.decode(&link.token).ok().and_then(|token| token.try_into().ok()).ok_or(CORRUPT)?;
     let message = Message {
         account: account.to_owned(),
         to,

@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod account_making;
+pub mod account_sheet;
 pub mod audit;
 pub mod backup;
 pub mod bench;

@@ -205,7 +205,8 @@ mod tests {
     #[test]
     fn gateways_are_read_and_mistakes_named() {
         let secret = "0123456789abcdef";
-        let webhook = read(&format!("gateway = \"webhook\"\nurl = \"https://h/x\"\nsecret = \"{secret}\"\nattempts = 3"));
+        let webhook =
+            read(&format!("gateway = \"webhook\"\nurl = \"https://h/x\"\nsecret = \"{secret}\"\nattempts = 3"));
         let webhook = webhook.expect("valid");
         assert_eq!((webhook.pace.attempts, webhook.pace.retry_seconds), (3, 5));
         assert!(matches!(&webhook.gateway, Some(Gateway::Webhook(target)) if target.url == "https://h/x"));

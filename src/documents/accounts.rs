@@ -225,14 +225,13 @@ impl Desk<'_> {
                 return Err(Error::bad_request(reason).into());
             }
             let [a, b, c, d, e, f, g, h, ..] = self.derived(&format!("message {name}"));
-            link.message =
-                Some(outbox::stage(batch, name, to, &link, staging, [a, b, c, d, e, f, g, h], &self.actor)?);
+            link.message = Some(outbox::stage(batch, name, to, &link, staging, [a, b, c, d, e, f, g, h], &self.actor)?);
         }
         Ok(link)
     }
 
     /// Where an account's messages go, as its document says.
-    fn recipient(&self, batch: &mut Batch<'_>, name: &str) -> DocumentResult<Recipient> {
+    pub(super) fn recipient(&self, batch: &mut Batch<'_>, name: &str) -> DocumentResult<Recipient> {
         let stored = Writing::begin(batch, self.users)?.winner_text(&format!("{ID_PREFIX}{name}"))?;
         let document = UserDocument::parse(&format!("{{{}}}", stored.map(|(_, text)| text).unwrap_or_default()))?;
         let text = |member: &str| {
@@ -250,6 +249,15 @@ impl Desk<'_> {
 /// a failure of the store. Nothing was written then, if the closure of the batch ends with the error.
 pub fn create(batch: &mut Batch<'_>, desk: &Desk<'_>, wanted: &NewAccount) -> DocumentResult<Created> {
     desk.require_given(batch, Some(&wanted.roles), Some(&wanted.places))?;
+    create_as(batch, desk, wanted)
+}
+
+/// [`create`] for a caller who may give these roles and places, as somebody has decided.
+///
+/// # Errors
+/// As [`create`].
+pub(super) fn create_as(batch: &mut Batch<'_>, desk: &Desk<'_>, wanted: &NewAccount) -> DocumentResult<Created> {
+    check_roles(&wanted.roles)?;
     let name = match &wanted.name {
         Some(name) => {
             check_name(name)?;

@@ -50,6 +50,7 @@ pub enum Endpoint {
     PutAccount,
     DeleteAccount,
     MakeLink,
+    PrintSheet,
     ListOutbox,
     RetryMessage,
     CancelMessage,
@@ -181,6 +182,7 @@ routes! {
     ChangeAccount         "PATCH"        [Lit("_accounts"), Name]                        Accounts;
     DeleteAccount         "DELETE"       [Lit("_accounts"), Name]                        Accounts;
     MakeLink              "POST"         [Lit("_accounts"), Name, Lit("link")]           Accounts;
+    PrintSheet            "POST"         [Lit("_accounts"), Lit("_sheet")]               Accounts;
     ListOutbox            "GET"          [Lit("_outbox")]                                Accounts;
     RetryMessage          "POST"         [Lit("_outbox"), Name, Lit("retry")]            Accounts;
     CancelMessage         "POST"         [Lit("_outbox"), Name, Lit("cancel")]           Accounts;

@@ -30,7 +30,10 @@ fn chosen_events_are_told_in_order_signed_and_without_the_rest() {
     post.operator().post("/_accounts/ann/cut", &json!({"reason": "lost"})).expect(200);
     let got = gateway.wait_for(3);
     let pair = |action: &str, account: &str| (action.to_owned(), account.to_owned());
-    assert_eq!(told(&gateway), [pair("account.create", "ann"), pair("account.create", "bea"), pair("account.cut", "ann")]);
+    assert_eq!(
+        told(&gateway),
+        [pair("account.create", "ann"), pair("account.create", "bea"), pair("account.cut", "ann")]
+    );
     for one in &got {
         one.assert_signed();
         assert_eq!(one.header("idempotency-key"), text(&one.json()["id"]));

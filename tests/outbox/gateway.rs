@@ -171,7 +171,8 @@ impl Post {
     /// Makes an account with a link that is sent. Gives the message's id.
     #[track_caller]
     pub(super) fn account(&self, name: &str, changes: &Value) -> String {
-        let mut body = json!({"name": name, "roles": ["chw"], "fullname": "Bea", "phone": "+256 700 000001", "send": true});
+        let mut body =
+            json!({"name": name, "roles": ["chw"], "fullname": "Bea", "phone": "+256 700 000001", "send": true});
         for (member, value) in changes.as_object().into_iter().flatten() {
             body[member] = value.clone();
         }

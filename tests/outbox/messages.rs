@@ -60,7 +60,10 @@ fn a_place_that_changes_hands_sends_the_newcomers_link() {
     let body = json!({"name": "Cyn", "phone": "+256 2", "send": true});
     operator.post("/medic/_places/area-1/rename_holder", &body).expect(200);
     let message = gateway.wait_for(2).remove(1).json();
-    assert_eq!((text(&message["account"]), text(&message["to"]["phone"]), text(&message["to"]["name"])), ("bea", "+256 2", "Cyn"));
+    assert_eq!(
+        (text(&message["account"]), text(&message["to"]["phone"]), text(&message["to"]["name"])),
+        ("bea", "+256 2", "Cyn")
+    );
     let body = json!({"contact": {"name": "Dee", "phone": "+256 3"}, "send": true});
     operator.post("/medic/_places/area-1/hand_over", &body).expect(200);
     let message = gateway.wait_for(3).remove(2).json();
@@ -165,7 +168,8 @@ fn a_command_gets_the_message_and_a_file_has_it_on_a_line() {
         post.wait_for(id, "delivered");
     }
     let text_of_file = std::fs::read_to_string(&lines).expect("a file");
-    let mut sent: Vec<Value> = text_of_file.lines().map(|line| serde_json::from_str(line).expect("whole lines")).collect();
+    let mut sent: Vec<Value> =
+        text_of_file.lines().map(|line| serde_json::from_str(line).expect("whole lines")).collect();
     sent.sort_by_key(|message| text(&message["id"]).to_owned());
     let mut wanted = ids.clone();
     wanted.sort();
@@ -187,6 +191,6 @@ fn several_devices_log_in_by_several_links_one_after_the_other() {
         assert_eq!(post.log_in(&message, &format!("phone-{number}")), 401, "only once");
     }
     let devices = post.operator().get("/_devices?account=bea").expect(200).json();
-    let rows = devices["devices"].as_array().or_else(|| devices["rows"].as_array()).expect("rows").len();
+    let rows = devices["devices"].as_array().map_or(0, Vec::len);
     assert_eq!(rows, 4, "{devices}");
 }

@@ -29,7 +29,7 @@ fn token_of(message: &Value) -> String {
 #[test]
 fn a_token_is_in_no_log_no_answer_and_no_file() {
     let gateway = Gateway::start([BROKEN, BROKEN]);
-    let options = TestServer::options().config(&webhook(&gateway.url, "")).environment("RUST_LOG", "trace");
+    let options = TestServer::options().config(&webhook(&gateway.url, "")).environment("SETTLE_LOG", "trace");
     let mut post = Post::with(options);
     let id = post.account("bea", &json!({}));
     let token = token_of(&gateway.wait_for(1).remove(0).json());
@@ -88,7 +88,10 @@ fn a_message_that_is_called_off_takes_its_link_with_it() {
     assert_eq!(post.log_in(&message, "phone"), 401);
     post.operator().post(&path, &json!({})).expect(409);
     let audit = post.operator().get("/_audit?action=message.cancel").expect(200).json();
-    assert_eq!((audit["entries"].as_array().map(Vec::len), &audit["entries"][0]["reason"]), (Some(1), &json!("wrong number")));
+    assert_eq!(
+        (audit["entries"].as_array().map(Vec::len), &audit["entries"][0]["reason"]),
+        (Some(1), &json!("wrong number"))
+    );
 }
 
 /// Two areas with an administrator of accounts each.
@@ -101,15 +104,20 @@ fn only_who_manages_an_account_knows_of_its_messages() {
     let area = |id: &str| json!({"_id": id, "type": "health_center", "name": id});
     operator.post("/medic/_bulk_docs", &json!({"docs": [area("area-1"), area("area-2")]})).expect(201);
     let secret = "tidal-copper-41";
-    for (name, role, place) in [("meg", "account_admin", "area-1"), ("max", "account_admin", "area-2"), ("cho", "chw", "area-1")] {
+    for (name, role, place) in
+        [("meg", "account_admin", "area-1"), ("max", "account_admin", "area-2"), ("cho", "chw", "area-1")]
+    {
         let body = json!({"name": name, "roles": [role], "places": [place], "password": secret});
         operator.post("/_accounts", &body).expect(201);
     }
     let id = post.account("bea", &json!({"places": ["area-1"]}));
     post.wait_for(&id, "delivered");
     post.account("zed", &json!({"places": ["area-2"]}));
-    let (meg, max, cho) =
-        (post.server.client_as("meg", secret), post.server.client_as("max", secret), post.server.client_as("cho", secret));
+    let (meg, max, cho) = (
+        post.server.client_as("meg", secret),
+        post.server.client_as("max", secret),
+        post.server.client_as("cho", secret),
+    );
     let own = meg.get("/_outbox").expect(200).json();
     let names: Vec<&str> = own["rows"].as_array().into_iter().flatten().map(|row| text(&row["account"])).collect();
     assert_eq!((names, &own["webhooks"]), (vec!["bea"], &Value::Null));

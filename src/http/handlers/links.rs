@@ -24,13 +24,17 @@ pub(super) fn base_of_links(context: &Context) -> String {
     base.trim_end_matches('/').to_owned()
 }
 
+/// The address of a link.
+pub(super) fn address_of(context: &Context, token: &str) -> String {
+    format!("{}/_links/{token}", base_of_links(context))
+}
+
 /// A link as its maker sees it, once. One that is sent is shown to nobody but its receiver.
 pub(super) fn link_value(context: &Context, link: &FreshLink) -> Value {
     if let Some(message) = &link.message {
         return json!({"message": hex(message), "expires": link.expires});
     }
-    let address = format!("{}/_links/{}", base_of_links(context), link.token);
-    json!({"link": address, "token": link.token, "expires": link.expires})
+    json!({"link": address_of(context, &link.token), "token": link.token, "expires": link.expires})
 }
 
 /// `POST /_accounts/NAME/link`: makes a link. The account's earlier one ends.
@@ -51,7 +55,8 @@ pub(super) async fn make(context: &mut Context) -> Handled {
     Ok(Answer::json(status, answer.to_string()).header("cache-control", "no-store"))
 }
 
-fn escaped(text: &str) -> String {
+/// Text as it stands in a page.
+pub(super) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
@@ -66,7 +71,7 @@ fn escaped(text: &str) -> String {
     out
 }
 
-/// A page without scripts and without anything from elsewhere. Neither kept nor told to other sites.
+/// A page without scripts.
 fn page(status: u16, title: &str, text: &str, form: &str) -> Answer {
     let nonce = hex(&random::<16>());
     let text = PAGE
@@ -74,10 +79,15 @@ fn page(status: u16, title: &str, text: &str, form: &str) -> Answer {
         .replace("{{title}}", &escaped(title))
         .replace("{{form}}", form)
         .replace("{{text}}", &escaped(text));
+    safe_page(Answer::json(status, text), &nonce)
+}
+
+/// A page that runs nothing, takes nothing from elsewhere, and is neither kept nor told to other sites.
+pub(super) fn safe_page(answer: Answer, nonce: &str) -> Answer {
     let policy = format!(
         "default-src 'none'; style-src 'nonce-{nonce}'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
     );
-    Answer::json(status, text)
+    answer
         .content_type("text/html; charset=utf-8")
         .header("cache-control", "no-store")
         .header("content-security-policy", &policy)

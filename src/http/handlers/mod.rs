@@ -23,6 +23,7 @@ mod radar;
 mod restore;
 mod server;
 mod session;
+mod sheets;
 mod stewards;
 mod users;
 mod wipes;
@@ -149,6 +150,7 @@ async fn call_about_people(endpoint: Endpoint, context: &mut Context) -> Handled
         Endpoint::ChangeAccount => account_changes::change(context).await,
         Endpoint::DeleteAccount => account_changes::delete(context).await,
         Endpoint::MakeLink => links::make(context).await,
+        Endpoint::PrintSheet => sheets::print(context).await,
         Endpoint::ListOutbox => outbox::list(context),
         Endpoint::RetryMessage => outbox::change(context, outbox::Act::Retry).await,
         Endpoint::CancelMessage => outbox::change(context, outbox::Act::Cancel).await,
