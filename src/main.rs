@@ -1,7 +1,9 @@
 //! The command line: arguments in, one command out.
 
 use clap::{Parser, Subcommand};
-use settle::commands::{account, audit, backup, bench, demo, device, import, place, receipt, restore, serve, verify};
+use settle::commands::{
+    account, audit, backup, bench, demo, device, import, outbox, place, receipt, restore, serve, verify,
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -34,8 +36,10 @@ enum Command {
     Place(place::PlaceArguments),
     /// Devices: list, show, retire, cut, order to erase.
     Device(device::DeviceArguments),
-    /// Accounts: create, list, link, password, disable, enable, retire, cut.
+    /// Accounts: create, list, link, sheet, password, disable, enable, retire, cut.
     Account(account::AccountArguments),
+    /// Links on their way to people: list, retry, cancel.
+    Outbox(outbox::OutboxArguments),
     /// Check receipts without a server.
     Receipt(receipt::ReceiptArguments),
     /// Check every stored row of a stopped server or a backup.
@@ -54,6 +58,7 @@ fn main() -> anyhow::Result<()> {
         Command::Place(arguments) => place::run(arguments),
         Command::Device(arguments) => device::run(arguments),
         Command::Account(arguments) => account::run(arguments),
+        Command::Outbox(arguments) => outbox::run(arguments),
         Command::Receipt(arguments) => receipt::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
     }

@@ -11,6 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
+use super::ledger;
 use super::links::{self, FreshLink, LinkFingerprint};
 use super::tables::ACCOUNTS;
 use super::withdrawals::Actor;
@@ -22,6 +23,8 @@ const OPEN: u8 = b'a';
 const DUE: u8 = b'd';
 const VERSION: u8 = 1;
 const CORRUPT: StorageError = StorageError::Corrupt { table: "outbox", problem: "malformed row" };
+/// The topic of messages that are to be sent. That of the ledger is the one before.
+pub const TOPIC: u64 = ledger::TOPIC + 1;
 /// Seconds for which a message that is over is remembered.
 const REMEMBERED_SECONDS: u64 = 30 * 24 * 3600;
 
@@ -255,7 +258,15 @@ pub fn stage(
     replaced(batch, account, actor)?;
     put(batch, id, None, &message)?;
     audit::append(batch, &actor.entry("message.stage").account(account).detail("message", hex(&id)))?;
+    announce(batch)?;
     Ok(id)
+}
+
+/// Wakes whoever sends. The number of the newest audit entry grows with every message.
+fn announce(batch: &mut Batch<'_>) -> StorageResult<()> {
+    let number = audit::head(batch)?.number;
+    batch.announce(TOPIC, number);
+    Ok(())
 }
 
 /// A message is over: its token is erased.
@@ -433,7 +444,8 @@ pub fn retry(batch: &mut Batch<'_>, id: MessageId, before: &Message, actor: &Act
     let after =
         Message { state: State::Waiting, next: actor.now, ended: 0, forgiven: before.attempts, ..before.clone() };
     put(batch, id, Some(before), &after)?;
-    Ok(note(batch, id, &after, actor)?)
+    note(batch, id, &after, actor)?;
+    Ok(announce(batch)?)
 }
 
 /// Calls a message off, and ends its link: nobody else knows it, and a try that failed may have brought it to the wrong person.
@@ -471,13 +483,16 @@ pub fn recover(batch: &mut Batch<'_>, now: u64) -> StorageResult<()> {
     Ok(())
 }
 
-/// Messages that can still be sent although their links are over.
+/// Messages that can still be sent although their links are over, at most `limit`.
 ///
 /// # Errors
 /// When the store fails.
-pub fn outdated(reader: &impl Read, now: u64) -> StorageResult<Vec<MessageId>> {
+pub fn outdated(reader: &impl Read, now: u64, limit: usize) -> StorageResult<Vec<MessageId>> {
     let mut found = Vec::new();
     for id in open_messages(reader)? {
+        if found.len() == limit {
+            break;
+        }
         let message = find(reader, id)?.filter(|message| message.state != State::Sending);
         if message.map(|message| message.over(reader, now)).transpose()?.flatten().is_some() {
             found.push(id);

@@ -11,6 +11,7 @@ pub mod demo;
 pub mod device;
 pub mod handing_over;
 pub mod import;
+pub mod outbox;
 pub mod place;
 pub mod receipt;
 pub mod remote;

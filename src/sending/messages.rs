@@ -18,8 +18,8 @@ use crate::storage::{StorageResult, hex};
 
 /// How often messages are looked for whose links are over, and those that may be forgotten.
 const LOOK_SECONDS: u64 = 15;
-/// Messages that are forgotten at a time.
-const FORGOTTEN: usize = 1_000;
+/// Messages that are tidied away at a time.
+const MOST_TIDIED: usize = 500;
 
 /// What takes messages.
 pub(super) enum Gateway {
@@ -58,9 +58,11 @@ pub(super) async fn send(services: Arc<Services>, gateway: Arc<Gateway>) {
     if let Err(error) = services.store.write(move |batch| outbox::recover(batch, now)).await {
         tracing::warn!(%error, "what was being sent could not be looked up");
     }
+    let mut staged = services.store.announcements().follow(outbox::TOPIC, 0);
     let mut running = JoinSet::new();
     let mut looked = 0;
     loop {
+        staged.mark_unchanged();
         let now = services.clock.now();
         if now >= looked + LOOK_SECONDS {
             looked = now;
@@ -77,7 +79,7 @@ pub(super) async fn send(services: Arc<Services>, gateway: Arc<Gateway>) {
         };
         tokio::select! {
             () = tokio::time::sleep(Duration::from_secs(pause)) => {}
-            () = services.outbox.changed.notified() => {}
+            Ok(()) = staged.changed() => {}
             Some(_) = running.join_next() => {}
         }
     }
@@ -175,8 +177,8 @@ async fn tidy(services: &Services, now: u64) -> StorageResult<()> {
     let store = services.store.clone();
     let found = tokio::task::spawn_blocking(move || {
         let snapshot = store.snapshot();
-        let outdated = outbox::outdated(&snapshot, now)?;
-        StorageResult::Ok((outdated, outbox::forgettable(&snapshot, now, FORGOTTEN)?))
+        let outdated = outbox::outdated(&snapshot, now, MOST_TIDIED)?;
+        StorageResult::Ok((outdated, outbox::forgettable(&snapshot, now, MOST_TIDIED)?))
     });
     let (outdated, old) = found.await.map_err(|_| crate::storage::StorageError::Panicked)??;
     if outdated.is_empty() && old.is_empty() {

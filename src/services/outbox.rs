@@ -9,7 +9,6 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use tokio::sync::Notify;
 
 use super::history::beside;
 use crate::accounts::outbox::{SealingKey, Staging};
@@ -24,8 +23,6 @@ pub struct Outbox {
     pub config: sending::Outbox,
     /// Who is told of what in the audit log.
     pub webhooks: Vec<EventWebhook>,
-    /// A message was staged, or is to be tried again.
-    pub changed: Notify,
     key: Option<SealingKey>,
 }
 
@@ -39,12 +36,7 @@ impl Outbox {
             Some(_) => Some(read_key(&key_path(&config.data, config.outbox_key.as_deref())?)?),
             None => None,
         };
-        Ok(Self {
-            config: config.outbox.clone(),
-            webhooks: config.event_webhooks.clone(),
-            changed: Notify::default(),
-            key,
-        })
+        Ok(Self { config: config.outbox.clone(), webhooks: config.event_webhooks.clone(), key })
     }
 
     /// What staging a message needs; nothing: there is no gateway. `base`: what the link's address begins with.

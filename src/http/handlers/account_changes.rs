@@ -102,10 +102,7 @@ pub(super) async fn act<T: Send + 'static>(
         if only_tried { Err(Attempt::Tried(Box::new(done))) } else { Ok(done) }
     });
     match done.await {
-        Ok(done) => {
-            context.services.outbox.changed.notify_one();
-            Ok(done)
-        }
+        Ok(done) => Ok(done),
         Err(Attempt::Tried(done)) => Ok(*done),
         Err(Attempt::Failed(error)) => Err(error.into()),
     }
