@@ -17,10 +17,10 @@ pub struct SheetArguments {
     /// The accounts, one after the other.
     #[arg(required_unless_present = "place", conflicts_with = "place")]
     accounts: Vec<String>,
-    /// The accounts at and below this place that nobody has logged in to yet.
+    /// The accounts at and below this place that have no password and that nobody has logged in to yet.
     #[arg(long)]
     place: Option<String>,
-    /// With --place: also those that somebody has logged in to.
+    /// With --place: also those with a password, and those that somebody has logged in to.
     #[arg(long, requires = "place")]
     all: bool,
     /// The file, which must not be there yet; only its owner can read it. Open it in a browser and print it.

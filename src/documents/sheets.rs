@@ -24,11 +24,11 @@ pub const MOST_CARDS: usize = 500;
 pub enum Chosen {
     /// These, in this order.
     Accounts(Vec<String>),
-    /// The accounts at and below a place that nobody has logged in to yet, or all.
+    /// The accounts at and below a place that have no password and that nobody has logged in to yet, or all.
     Place {
         /// Its id.
         place: String,
-        /// Also those that somebody has logged in to.
+        /// Also those with a password, and those that somebody has logged in to.
         all: bool,
     },
 }
@@ -98,7 +98,8 @@ fn found_at(batch: &mut Batch<'_>, desk: &Desk<'_>, place: &str, all: bool) -> D
             let filed = filed_of(batch, scoped.id(), held)?.filter(|filed| filed.contact().is_some());
             below |= filed.is_some_and(|filed| filed.line.contains(&anchor));
         }
-        if below && (all || !is_known(batch, &name)?) && desk.require_account(batch, &name).is_ok() {
+        let waits = row.credential.is_none() && !is_known(batch, &name)?;
+        if below && (all || waits) && desk.require_account(batch, &name).is_ok() {
             found.push(name);
         }
     }

@@ -73,6 +73,10 @@ fn nothing_is_skipped_while_the_other_side_fails_and_over_kills() {
     let ids: Vec<String> = gateway.got().iter().map(|got| text(&got.json()["id"]).to_owned()).collect();
     assert_eq!((&ids[0], &ids[0]), (&ids[1], &ids[2]), "the same event has the same id");
     // What was told before the restart is not told again once it was noted.
+    eventually(|| {
+        let told = post.operator().get("/_outbox").expect(200).json()["webhooks"][0]["told"].clone();
+        Some(()).filter(|()| told == gateway.got().last().expect("some").json()["number"])
+    });
     post.server.restart();
     make(&post, "eve");
     eventually(|| Some(()).filter(|()| told(&gateway).iter().any(|(_, account)| account == "eve")));

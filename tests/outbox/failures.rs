@@ -97,7 +97,7 @@ fn a_gateway_that_asks_for_peace_gets_it() {
 /// Four slow tries at a time: the fifth waits, writes do not.
 #[test]
 fn a_slow_gateway_holds_nothing_but_its_own_messages() {
-    let pause = Duration::from_secs(6);
+    let pause = Duration::from_secs(12);
     let gateway = Gateway::start(std::iter::repeat_n(Answer::Slow(pause), 4));
     let post = Post::start(&webhook(&gateway.url, ""));
     let operator = post.operator();

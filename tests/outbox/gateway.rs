@@ -18,7 +18,7 @@ use crate::support::server::{Options, TestServer};
 
 pub(super) const SECRET: &str = "a secret of the gateway";
 /// How long something may take to happen.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a gateway answers to one request.
 #[derive(Debug, Clone)]

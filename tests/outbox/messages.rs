@@ -138,12 +138,13 @@ fn a_newer_link_a_used_one_and_an_ended_one_call_the_message_off() {
 #[test]
 fn a_message_is_given_up_with_its_link() {
     let gateway = Gateway::start(std::iter::repeat_n(BROKEN, 100));
-    let post = Post::start(&webhook(&gateway.url, "attempts = 100"));
-    post.server.set_config("settle/link_seconds", "3");
+    // The second try would come after the link's end.
+    let post = Post::start(&webhook(&gateway.url, "").replace("retry_seconds = 1", "retry_seconds = 60"));
+    post.server.set_config("settle/link_seconds", "8");
     let id = post.account("bea", &json!({}));
     let message = post.wait_for(&id, "failed");
     assert_eq!(message["error"], json!("the gateway answered 500"));
-    std::thread::sleep(Duration::from_secs(3));
+    std::thread::sleep(Duration::from_secs(9));
     let refused = post.operator().post(&format!("/_outbox/{id}/retry"), &json!({})).expect(409);
     assert!(text(&refused.json()["reason"]).contains("too old"), "{}", refused.text());
 }
@@ -154,7 +155,7 @@ fn a_command_gets_the_message_and_a_file_has_it_on_a_line() {
     let (taken, lines) = (folder.path().join("taken.json"), folder.path().join("lines.ndjson"));
     let script = format!("cat > '{}'; env > '{}'", taken.display(), folder.path().join("env").display());
     let command = format!("[outbox]\ngateway = \"command\"\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]");
-    let options = crate::support::server::TestServer::options().config(&command).environment("SETTLE_LEDGER", "");
+    let options = crate::support::server::TestServer::options().config(&command);
     let post = Post::with(options.environment("SOME_SECRET", "hidden"));
     let id = post.account("bea", &json!({}));
     post.wait_for(&id, "delivered");

@@ -81,7 +81,6 @@ fn a_phone_reads_a_card_and_is_logged_in() {
 #[test]
 fn a_places_sheet_has_those_who_have_not_begun() {
     let village = with_workers();
-    village.phone("ann", "phone-of-ann");
     let names = |query: &str, body: &Value| {
         let answer = village.operator().post(&format!("/_accounts/_sheet{query}"), body).expect(200).json();
         answer["accounts"].as_array().into_iter().flatten().map(|name| text(name).to_owned()).collect::<Vec<_>>()
@@ -93,6 +92,10 @@ fn a_places_sheet_has_those_who_have_not_begun() {
     village.operator().post("/_accounts/bea/disable", &json!({})).expect(200);
     assert_eq!(tried(json!({"place": "district"})), ["cyn"], "who is closed has no card");
     assert_eq!(village.get("/_accounts/cyn")["link"]["works"], json!(true));
+    let link = village.operator().post("/_accounts/cyn/link", &json!({})).expect(201).json();
+    village.phone_by_link(&link, "phone-of-cyn");
+    sheet(&village, &json!({"place": "area-2"})).expect(400);
+    assert_eq!(tried(json!({"place": "area-2", "all": true})), ["cyn"]);
 }
 
 #[test]
@@ -126,11 +129,7 @@ fn an_administrator_prints_for_the_own_places_only() {
     let absent = meg.post("/_accounts/_sheet", &json!({"place": "nowhere"})).expect(404).text();
     assert_eq!(meg.post("/_accounts/_sheet", &json!({"place": "area-2"})).expect(404).text(), absent);
     let page = meg.post("/_accounts/_sheet", &json!({"place": "area-1"})).expect(200).text();
-    assert_eq!(
-        codes_of(&page).len(),
-        1,
-        "bea; meg manages, and ann has a place of hers but a password that she may use"
-    );
+    assert_eq!(codes_of(&page).len(), 1, "bea: ann and meg have passwords");
 }
 
 #[test]
