@@ -346,6 +346,51 @@ test('a wipe order erases everything, and the report is sent until it arrives', 
   assert.deepEqual([wipe.state, wipe.erased, alarm], ['reported', names, null]);
 });
 
+test('two people may order a wipe without the last step', async (t) => {
+  const device = new PouchDB(freshName('visits'), { adapter: 'memory' });
+  const { account, link, watch } = await scene(t, { device });
+  await device.bulkDocs(visits(0, 10));
+  const [second, password] = [freshName('second'), 'of-the-second'];
+  await ask('POST', '/_accounts', { json: { name: second, password, roles: ['account_admin'], link: false } });
+  t.after(() => ask('DELETE', `/_accounts/${second}`));
+  await ask('POST', `/_devices/${link.standing.device}/retire`, { json: { reason: 'fell into the river' } });
+  const order = `/_devices/${link.standing.device}/wipe`;
+  const override = { json: { override: { reason: 'fell into the river' } } };
+  assert.equal((await request('POST', order, override)).status, 202);
+  // Whatever the device does first, it pushes; here the network breaks before it can.
+  watch.before = async ({ path }) => {
+    if (!path.endsWith('_device')) throw new TypeError('no network');
+  };
+  await assert.rejects(link.sync(), { status: 0 });
+  assert.equal((await device.info()).doc_count, 10, 'one person alone erases nothing');
+  watch.before = async () => {};
+  assert.equal((await request('POST', order, { ...override, auth: `${second}:${password}` })).status, 200);
+  const { message } = await link.check();
+  assert.match(message, /although work on it may be lost/);
+  await link.sync();
+  await assert.rejects(device.info(), /destroyed/);
+  const [{ wipe, evidence }] = await account.devices();
+  assert.deepEqual([wipe.state, evidence], ['reported', 'overridden']);
+});
+
+test('a one-time link logs the phone in, once', async (t) => {
+  const database = await freshDatabase(t);
+  const name = freshName('bea');
+  const { link: made } = await ask('POST', '/_accounts', { json: { name, roles: ['chw'] } });
+  t.after(() => ask('DELETE', `/_accounts/${name}`));
+  await ask('PUT', `/${database}/_security`, { json: { members: { roles: ['chw'] }, admins: { roles: ['_admin'] } } });
+  const device = phone(t);
+  await device.bulkDocs(visits(0, 3));
+  const link = settle(device, { url: `${ORIGIN}/${database}`, device: DEVICE });
+  t.after(() => link.close());
+  await link.logIn({ link: made.token });
+  assert.deepEqual([link.standing.account, link.standing.standing], [name, 'active']);
+  assert.equal((await link.sync()).pushed, 3);
+  const another = settle(phone(t), { url: `${ORIGIN}/${database}`, device: DEVICE });
+  t.after(() => another.close());
+  await assert.rejects(another.logIn({ link: made.token }), { status: 401 });
+});
+
 test('lost documents go, are never deleted, and come back', async (t) => {
   const { name: database, move } = await scopedDatabase(t);
   const account = await Account.open(t, database, { places: ['river'] });
