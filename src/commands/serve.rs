@@ -94,12 +94,12 @@ async fn serve_until_stopped(config: Config) -> anyhow::Result<()> {
     let services = Services::open(&config).await?;
     let listener =
         Listener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
+    let mut sending = crate::sending::start(&services).await?;
     println!("listening on http://{}", listener.address()?);
     std::io::stdout().flush()?;
     let (stop, stopped) = watch::channel(false);
     let house = tokio::spawn(std::sync::Arc::clone(&services).keep_house());
     let grants = tokio::spawn(std::sync::Arc::clone(&services).keep_grants());
-    let mut sending = crate::sending::start(&services)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let serving = tokio::spawn(serve(listener, std::sync::Arc::clone(&services), stopped));

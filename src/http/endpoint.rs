@@ -45,12 +45,12 @@ pub enum Endpoint {
     RevokeGrant,
     ListAccounts,
     CreateAccount,
+    PrintSheet,
     ReadAccount,
     ChangeAccount,
     PutAccount,
     DeleteAccount,
     MakeLink,
-    PrintSheet,
     ListOutbox,
     RetryMessage,
     CancelMessage,
@@ -177,12 +177,12 @@ routes! {
     CutAccount            "POST"         [Lit("_accounts"), Name, Lit("cut")]            Accounts;
     ListAccounts          "GET"          [Lit("_accounts")]                              Accounts;
     CreateAccount         "POST"         [Lit("_accounts")]                              Accounts;
+    PrintSheet            "POST"         [Lit("_accounts"), Lit("_sheet")]               Accounts;
     ReadAccount           "GET"          [Lit("_accounts"), Name]                        Accounts;
     PutAccount            "PUT"          [Lit("_accounts"), Name]                        Accounts;
     ChangeAccount         "PATCH"        [Lit("_accounts"), Name]                        Accounts;
     DeleteAccount         "DELETE"       [Lit("_accounts"), Name]                        Accounts;
     MakeLink              "POST"         [Lit("_accounts"), Name, Lit("link")]           Accounts;
-    PrintSheet            "POST"         [Lit("_accounts"), Lit("_sheet")]               Accounts;
     ListOutbox            "GET"          [Lit("_outbox")]                                Accounts;
     RetryMessage          "POST"         [Lit("_outbox"), Name, Lit("retry")]            Accounts;
     CancelMessage         "POST"         [Lit("_outbox"), Name, Lit("cancel")]           Accounts;

@@ -33,12 +33,18 @@ impl Listener {
     pub(super) fn open(config: &EventWebhook) -> Result<Self, ClientError> {
         Ok(Self { webhook: Webhook::open(&config.target, config.pace.timeout)?, config: config.clone() })
     }
+
+    /// How far it is.
+    pub(super) async fn cursor(&self, services: &Services) -> StorageResult<Cursor> {
+        let name = self.config.name.clone();
+        services.store.write(move |batch| event_cursors::open(batch, &name)).await
+    }
 }
 
 /// Tells until it is dropped.
-pub(super) async fn tell(services: Arc<Services>, listener: Listener) {
+pub(super) async fn tell(services: Arc<Services>, listener: Listener, mut cursor: Cursor) {
     loop {
-        if let Err(error) = follow(&services, &listener).await {
+        if let Err(error) = follow(&services, &listener, &mut cursor).await {
             tracing::warn!(%error, webhook = listener.config.name, "the audit log could not be followed; trying again");
         }
         tokio::time::sleep(LOOK).await;
@@ -46,9 +52,7 @@ pub(super) async fn tell(services: Arc<Services>, listener: Listener) {
 }
 
 /// Tells everything that is new.
-async fn follow(services: &Services, listener: &Listener) -> StorageResult<()> {
-    let name = listener.config.name.clone();
-    let mut cursor = services.store.write(move |batch| event_cursors::open(batch, &name)).await?;
+async fn follow(services: &Services, listener: &Listener, cursor: &mut Cursor) -> StorageResult<()> {
     let mut kept = cursor.number;
     loop {
         let now = services.clock.now();
@@ -60,14 +64,14 @@ async fn follow(services: &Services, listener: &Listener) -> StorageResult<()> {
             cursor.number = last;
             if last >= kept + KEPT_AFTER {
                 kept = last;
-                keep(services, listener, &cursor).await?;
+                keep(services, listener, cursor).await?;
             }
             tokio::time::sleep(LOOK).await;
             continue;
         };
-        cursor = told(services, listener, &event, &cursor).await;
+        *cursor = told(services, listener, &event, cursor).await;
         kept = cursor.number;
-        keep(services, listener, &cursor).await?;
+        keep(services, listener, cursor).await?;
     }
 }
 

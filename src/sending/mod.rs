@@ -16,15 +16,17 @@ use std::sync::Arc;
 
 use crate::services::Services;
 
-/// Sends until the server stops.
+/// Sends until what it gives is dropped. Whatever happens once it has returned is told to event webhooks.
 ///
 /// # Errors
-/// When an address of the configuration is none.
-pub fn start(services: &Arc<Services>) -> anyhow::Result<tokio::task::JoinSet<()>> {
+/// When an address of the configuration is none, or the store fails.
+pub async fn start(services: &Arc<Services>) -> anyhow::Result<tokio::task::JoinSet<()>> {
     let mut running = tokio::task::JoinSet::new();
     running.spawn(messages::send(Arc::clone(services), messages::Gateway::open(&services.outbox.config)?));
     for webhook in &services.outbox.webhooks {
-        running.spawn(events::tell(Arc::clone(services), events::Listener::open(webhook)?));
+        let listener = events::Listener::open(webhook)?;
+        let cursor = listener.cursor(services).await?;
+        running.spawn(events::tell(Arc::clone(services), listener, cursor));
     }
     Ok(running)
 }

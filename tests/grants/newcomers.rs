@@ -11,7 +11,7 @@ use crate::support::http::{Request, Response};
 
 impl District {
     fn share(&self, by: &str, to: Value, changes: Value) -> Response {
-        let mut body = json!({"to": to, "database": "area", "place": "area-b", "reason": "two weeks off",
+        let mut body = json!({"to": to, "database": "area", "place": "area-b", "depth": 1, "reason": "two weeks off",
             "until": seconds_from_now(3600)});
         for (name, value) in changes.as_object().expect("an object") {
             body[name] = value.clone();
@@ -55,6 +55,8 @@ fn somebody_without_an_account_gets_one_with_a_link_and_loses_it_with_the_grant(
     let household = json!({"type": "clinic", "parent": {"_id": "area-b"}});
     let put = Request::new("PUT", "/area/hh-new").json(&household).header("Cookie", &cookie);
     anonymous.send(&put).expect(201);
+    let pulled = district.read(&cookie, "/area/_changes").expect(200).text();
+    assert!(pulled.contains("\"hh-new\""), "{pulled}");
     let id = made["grant"]["id"].as_str().expect("an id");
     district.of("bob").post(&format!("/_grants/{id}/revoke"), &json!({})).expect(200);
     let reason = district.read(&cookie, "/area/hh-b").expect(403).json();
@@ -131,7 +133,7 @@ fn nobody_shares_more_than_they_hold_or_gives_roles_that_they_lack() {
         .of("bob")
         .post(
             "/_grants?dry_run=true",
-            &json!({"to": nia(), "database": "area", "place": "area-b",
+            &json!({"to": nia(), "database": "area", "place": "area-b", "depth": 1,
         "reason": "r", "until": seconds_from_now(60)}),
         )
         .expect(200)

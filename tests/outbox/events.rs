@@ -24,15 +24,15 @@ fn make(post: &Post, name: &str) {
 #[test]
 fn chosen_events_are_told_in_order_signed_and_without_the_rest() {
     let gateway = Gateway::start([]);
-    let post = Post::start(&config(&gateway.url, "\"account.create\", \"account.cut\", \"place\""));
+    let post = Post::start(&config(&gateway.url, "\"account.create\", \"account.disable\", \"place\""));
     make(&post, "ann");
     make(&post, "bea");
-    post.operator().post("/_accounts/ann/cut", &json!({"reason": "lost"})).expect(200);
+    post.operator().post("/_accounts/ann/disable", &json!({"reason": "on leave"})).expect(200);
     let got = gateway.wait_for(3);
     let pair = |action: &str, account: &str| (action.to_owned(), account.to_owned());
     assert_eq!(
         told(&gateway),
-        [pair("account.create", "ann"), pair("account.create", "bea"), pair("account.cut", "ann")]
+        [pair("account.create", "ann"), pair("account.create", "bea"), pair("account.disable", "ann")]
     );
     for one in &got {
         one.assert_signed();

@@ -116,12 +116,12 @@ fn a_newer_link_a_used_one_and_an_ended_one_call_the_message_off() {
     let second = text(&second["message"]).to_owned();
     assert_eq!(post.message(&first)["state"], json!("cancelled"));
     assert_eq!(post.message(&first)["error"], json!("Another link was made."));
-    assert_eq!(post.log_in(&json!({"link": token}), "phone-1"), 401);
+    assert_eq!(post.log_in(&json!({"link": token}), "some-phone-1"), 401);
 
     // The second one is used although the gateway said that it did not take it.
     let got = gateway.wait_for(2).remove(1).json();
     eventually(|| Some(()).filter(|()| post.message(&second)["state"] == "waiting"));
-    assert_eq!(post.log_in(&got, "phone-2"), 200);
+    assert_eq!(post.log_in(&got, "some-phone-2"), 200);
     assert_eq!(post.message(&second)["error"], json!("The link was used."));
 
     // A closed account's message is told as cancelled at once.
@@ -188,8 +188,8 @@ fn several_devices_log_in_by_several_links_one_after_the_other() {
             post.operator().post("/_accounts/bea/link", &json!({"send": true})).expect(201);
         }
         let message = gateway.wait_for(number + 1).remove(number).json();
-        assert_eq!(post.log_in(&message, &format!("phone-{number}")), 200);
-        assert_eq!(post.log_in(&message, &format!("phone-{number}")), 401, "only once");
+        assert_eq!(post.log_in(&message, &format!("some-phone-{number}")), 200);
+        assert_eq!(post.log_in(&message, &format!("some-phone-{number}")), 401, "only once");
     }
     let devices = post.operator().get("/_devices?account=bea").expect(200).json();
     let rows = devices["devices"].as_array().map_or(0, Vec::len);

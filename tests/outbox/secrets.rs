@@ -85,7 +85,7 @@ fn a_message_that_is_called_off_takes_its_link_with_it() {
     assert_eq!(post.message(&id)["state"], json!("waiting"), "it was only tried");
     let done = post.operator().post(&path, &json!({"reason": "wrong number"})).expect(200).json();
     assert_eq!(done["message"]["state"], json!("cancelled"));
-    assert_eq!(post.log_in(&message, "phone"), 401);
+    assert_eq!(post.log_in(&message, "some-phone"), 401);
     post.operator().post(&path, &json!({})).expect(409);
     let audit = post.operator().get("/_audit?action=message.cancel").expect(200).json();
     assert_eq!(
@@ -127,9 +127,9 @@ fn only_who_manages_an_account_knows_of_its_messages() {
         assert_eq!(refused.text(), absent.text());
         max.post(&format!("/_outbox/none/{act}"), &json!({})).expect(404);
     }
-    assert_eq!(cho.get("/_outbox").status, cho.get("/_accounts").status, "as for accounts");
-    assert!(cho.get("/_outbox").status >= 400);
-    assert_eq!(post.server.anonymous().get("/_outbox").status, 401);
+    assert_eq!(cho.get("/_outbox").expect(404).text(), cho.get("/_accounts").text());
+    let anonymous = post.server.anonymous();
+    assert_eq!(anonymous.get("/_outbox").text(), anonymous.get("/_accounts").text());
 }
 
 #[test]
