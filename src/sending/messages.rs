@@ -25,7 +25,7 @@ const MOST_TIDIED: usize = 500;
 pub(super) enum Gateway {
     Webhook(Webhook),
     Command(Vec<String>, Duration),
-    File(PathBuf, Mutex<()>),
+    File(PathBuf, Arc<Mutex<()>>),
     None,
 }
 
@@ -35,20 +35,21 @@ impl Gateway {
             None => Self::None,
             Some(sending::Gateway::Webhook(target)) => Self::Webhook(Webhook::open(target, config.pace.timeout)?),
             Some(sending::Gateway::Command(command)) => Self::Command(command.clone(), config.pace.timeout),
-            Some(sending::Gateway::File(path)) => Self::File(path.clone(), Mutex::default()),
+            Some(sending::Gateway::File(path)) => Self::File(path.clone(), Arc::default()),
         }))
     }
 
     async fn give(self: Arc<Self>, id: MessageId, message: String, now: u64) -> Said {
-        if let Self::Webhook(webhook) = &*self {
-            return webhook.post(&hex(&id), message, now).await;
+        match &*self {
+            Self::Webhook(webhook) => webhook.post(&hex(&id), message, now).await,
+            Self::Command(command, timeout) => command::run(command, *timeout, &message).await,
+            Self::File(path, turn) => {
+                let (path, turn) = (path.clone(), Arc::clone(turn));
+                let appended = tokio::task::spawn_blocking(move || spool::append(&path, &turn, &message));
+                appended.await.unwrap_or_else(|error| Said::Later(format!("the file was not written: {error}"), None))
+            }
+            Self::None => Said::Later("there is no gateway".to_owned(), None),
         }
-        let given = tokio::task::spawn_blocking(move || match &*self {
-            Self::Command(command, timeout) => command::run(command, *timeout, &message),
-            Self::File(path, turn) => spool::append(path, turn, &message),
-            Self::Webhook(_) | Self::None => Said::Later("there is no such gateway".to_owned(), None),
-        });
-        given.await.unwrap_or_else(|error| Said::Later(format!("the gateway panicked: {error}"), None))
     }
 }
 
