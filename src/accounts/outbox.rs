@@ -470,6 +470,21 @@ fn open_messages(reader: &impl Read) -> StorageResult<Vec<MessageId>> {
     Ok(found)
 }
 
+/// How many messages can still be sent, by state.
+///
+/// # Errors
+/// When the store fails.
+pub fn open_by_state(reader: &impl Read) -> StorageResult<[(State, u64); 3]> {
+    let mut counts = [State::Waiting, State::Sending, State::Failed].map(|state| (state, 0));
+    for id in open_messages(reader)? {
+        let state = find(reader, id)?.map(|message| message.state);
+        for (_, count) in counts.iter_mut().filter(|(known, _)| Some(*known) == state) {
+            *count += 1;
+        }
+    }
+    Ok(counts)
+}
+
 /// What was being sent when the server stopped waits again: nobody knows whether it arrived.
 ///
 /// # Errors

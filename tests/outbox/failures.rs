@@ -62,6 +62,8 @@ fn what_is_refused_is_not_tried_again_until_somebody_asks() {
     let failed = post.wait_for(&id, "failed");
     assert_eq!((&failed["error"], &failed["attempts"]), (&json!("the gateway answered 422"), &json!(1)));
     assert_eq!(post.listed("?state=failed").len(), 1);
+    let metrics = post.operator().get("/_metrics").expect(200).text();
+    assert!(metrics.contains("settle_outbox_messages{state=\"failed\"} 1\n"), "{metrics}");
     post.operator().post(&format!("/_outbox/{id}/retry"), &json!({"reason": "the number is right"})).expect(200);
     post.wait_for(&id, "delivered");
     assert_eq!(ids(&gateway), [id.clone(), id.clone()]);

@@ -65,7 +65,7 @@ fn draw(card: &Card, link: &str, locale: Option<&str>) -> Result<String, Error> 
         ("{{expires}}", &plain_date(card.link.expires)),
         ("{{link}}", &escaped(link)),
         ("{{account}}", &escaped(&card.account)),
-        ("{{place}}", &braceless(card.place.as_deref().unwrap_or_default())),
+        ("{{place}}", &card.place.as_deref().map(|place| format!("{} · ", braceless(place))).unwrap_or_default()),
         ("{{name}}", &braceless(name)),
     ] {
         filled = filled.replace(part, text);
