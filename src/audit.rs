@@ -52,6 +52,12 @@ impl Entry {
         Self { time, by: by.to_owned(), action: action.to_owned(), ..Self::default() }
     }
 
+    /// Whether what was done is called so: by the whole word, or by its first half (`device` is every `device.…`).
+    #[must_use]
+    pub fn is(&self, action: &str) -> bool {
+        self.action == action || self.action.split('.').next() == Some(action)
+    }
+
     /// … about an account.
     #[must_use]
     pub fn account(self, name: &str) -> Self {
@@ -194,6 +200,37 @@ pub fn hash_before(reader: &impl Read, number: u64) -> StorageResult<[u8; HASH_B
     }
     let row = reader.get_bytes(Family::Audit, &(number - 1).to_be_bytes())?.ok_or(CORRUPT)?;
     row.get(1..=HASH_BYTES).and_then(|hash| hash.try_into().ok()).ok_or(CORRUPT)
+}
+
+/// One entry with its number and hash. The hash names it, also where a restored log has another entry of the same number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Numbered {
+    /// Counted from 1.
+    pub number: u64,
+    /// Over it and all before it.
+    pub hash: [u8; HASH_BYTES],
+    /// What happened.
+    pub entry: Entry,
+}
+
+/// The first entry behind a number that `wanted` takes, and the last number that was looked at.
+///
+/// # Errors
+/// When the store fails or an entry cannot be read.
+pub fn next(reader: &impl Read, after: u64, wanted: impl Fn(&Entry) -> bool) -> StorageResult<(Option<Numbered>, u64)> {
+    let (mut found, mut last) = (None, after);
+    read(reader, after + 1, |number, entry| {
+        last = number;
+        if !wanted(entry) {
+            return ControlFlow::Continue(());
+        }
+        found = Some(entry.clone());
+        ControlFlow::Break(())
+    })?;
+    let Some(entry) = found else { return Ok((None, last)) };
+    let row = reader.get_bytes(Family::Audit, &last.to_be_bytes())?.ok_or(CORRUPT)?;
+    let hash = row.get(1..=HASH_BYTES).and_then(|hash| hash.try_into().ok()).ok_or(CORRUPT)?;
+    Ok((Some(Numbered { number: last, hash, entry }), last))
 }
 
 /// What is wrong with the log.

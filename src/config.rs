@@ -4,11 +4,15 @@
 //! What is changed there is kept in the store and wins over the file. Unknown keys of known sections in the file are
 //! errors; over the API any key may be kept, as in CouchDB, but only known ones mean something.
 
+pub mod sending;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::Deserialize;
+
+use self::sending::{EventWebhook, Outbox};
 
 /// What the server is started with.
 #[derive(Debug, Clone)]
@@ -29,6 +33,12 @@ pub struct Config {
     pub cache_mib: usize,
     /// Write buffers of the store, in MiB.
     pub write_buffer_mib: usize,
+    /// How messages with links leave.
+    pub outbox: Outbox,
+    /// The key that seals links in the outbox; nothing: the data folder's name and `.outbox-key`, beside it.
+    pub outbox_key: Option<PathBuf>,
+    /// Who is told of what in the audit log.
+    pub event_webhooks: Vec<EventWebhook>,
     /// Settings of the file, by section and key.
     pub settings: BTreeMap<(String, String), String>,
 }
@@ -44,14 +54,26 @@ impl Default for Config {
             duties: Duties::default(),
             cache_mib: 32,
             write_buffer_mib: 32,
+            outbox: Outbox::default(),
+            outbox_key: None,
+            event_webhooks: Vec::new(),
             settings: BTreeMap::new(),
         }
     }
 }
 
 /// Keys of `[settle]` that only count at the start.
-const OWN_KEYS: [&str; 8] =
-    ["data", "ledger", "listen", "open", "cache_mib", "write_buffer_mib", "break_glass", "retirements_alone"];
+const OWN_KEYS: [&str; 9] = [
+    "data",
+    "ledger",
+    "outbox_key",
+    "listen",
+    "open",
+    "cache_mib",
+    "write_buffer_mib",
+    "break_glass",
+    "retirements_alone",
+];
 
 /// What one person may not do alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +102,7 @@ enum Required {
 struct Own {
     data: Option<PathBuf>,
     ledger: Option<PathBuf>,
+    outbox_key: Option<PathBuf>,
     listen: Option<SocketAddr>,
     open: Option<bool>,
     cache_mib: Option<usize>,
@@ -89,7 +112,7 @@ struct Own {
 }
 
 impl Config {
-    /// Reads a TOML file over the defaults: `[settle]`, `[admins]`, and CouchDB's sections.
+    /// Reads a TOML file over the defaults: `[settle]`, `[admins]`, `[outbox]`, `[event_webhooks]`, and CouchDB's sections.
     ///
     /// # Errors
     /// A sentence that names the section and key at fault.
@@ -107,6 +130,7 @@ impl Config {
                     let own: Own = own.try_into().map_err(|error| format!("[settle]: {error}"))?;
                     self.data = own.data.unwrap_or_else(|| self.data.clone());
                     self.ledger = own.ledger.or_else(|| self.ledger.clone());
+                    self.outbox_key = own.outbox_key.or_else(|| self.outbox_key.clone());
                     self.listen = own.listen.unwrap_or(self.listen);
                     self.open = own.open.unwrap_or(self.open);
                     if let Some(required) = own.break_glass {
@@ -123,6 +147,8 @@ impl Config {
                         self.admins.insert(name, password.to_owned());
                     }
                 }
+                "outbox" => self.outbox = sending::outbox(values)?,
+                "event_webhooks" => self.event_webhooks = sending::event_webhooks(values)?,
                 _ => self.read_section(&section, values)?,
             }
         }

@@ -8,6 +8,7 @@ pub mod commands;
 pub mod config;
 pub mod documents;
 pub mod http;
+pub mod sending;
 pub mod services;
 pub mod storage;
 pub mod telemetry;

@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use settle::commands::{
-    account, audit, backup, bench, break_glass, demo, device, import, place, receipt, restore, serve, verify,
+    account, audit, backup, bench, break_glass, demo, device, import, outbox, place, receipt, restore, serve, verify,
 };
 
 #[global_allocator]
@@ -38,8 +38,10 @@ enum Command {
     Place(place::PlaceArguments),
     /// Devices: list, show, retire, cut, order to erase.
     Device(device::DeviceArguments),
-    /// Accounts: create, list, link, password, disable, enable, retire, cut.
+    /// Accounts: create, list, link, sheet, password, disable, enable, retire, cut.
     Account(account::AccountArguments),
+    /// Links on their way to people: list, retry, cancel.
+    Outbox(outbox::OutboxArguments),
     /// Check receipts without a server.
     Receipt(receipt::ReceiptArguments),
     /// Check every stored row of a stopped server or a backup.
@@ -59,6 +61,7 @@ fn main() -> anyhow::Result<()> {
         Command::Place(arguments) => place::run(arguments),
         Command::Device(arguments) => device::run(arguments),
         Command::Account(arguments) => account::run(arguments),
+        Command::Outbox(arguments) => outbox::run(arguments),
         Command::Receipt(arguments) => receipt::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
     }

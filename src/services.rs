@@ -3,6 +3,7 @@
 pub mod body_memory;
 pub mod history;
 pub mod operator_reads;
+pub mod outbox;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use self::body_memory::BodyMemory;
 use self::operator_reads::OperatorReads;
+use self::outbox::Outbox;
 use crate::accounts::ledger_copy::Ledger;
 use crate::accounts::login::Logins;
 use crate::accounts::password::{Credential, PasswordPolicy};
@@ -67,6 +69,8 @@ pub struct Services {
     texts: Mutex<BTreeMap<(String, String), String>>,
     compacting: Mutex<BTreeMap<String, u64>>,
     erasing: Mutex<()>,
+    /// How messages leave.
+    pub outbox: Outbox,
     /// A grant was made: when one begins or ends next must be looked up again.
     pub grants_changed: tokio::sync::Notify,
 }
@@ -103,6 +107,7 @@ impl Services {
             texts: Mutex::new(texts),
             compacting: Mutex::default(),
             erasing: Mutex::default(),
+            outbox: Outbox::open(config)?,
             grants_changed: tokio::sync::Notify::default(),
             logins,
             store,

@@ -11,8 +11,13 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
     ("main", &["commands", "telemetry"], "main only turns arguments into one command"),
     (
         "commands",
-        &["http", "services", "documents", "accounts", "audit", "storage", "clock", "config", "telemetry"],
+        &["sending", "http", "services", "documents", "accounts", "audit", "storage", "clock", "config", "telemetry"],
         "a command may start and use everything, and nothing uses a command",
+    ),
+    (
+        "sending",
+        &["http", "services", "accounts", "audit", "storage", "clock", "config"],
+        "what leaves by itself goes through the HTTP client, and no request knows of it",
     ),
     (
         "http",

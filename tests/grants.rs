@@ -1,4 +1,7 @@
-//! Places that are lent for a while, and administrators of accounts who see no document (`docs/accounts.md`).
+//! Places that are lent for a while, and administrators of accounts who see no document (`docs/accounts.md`). `newcomers` is about
+//! people who get an account by a grant.
+
+mod newcomers;
 
 use std::time::{Duration, Instant, UNIX_EPOCH};
 

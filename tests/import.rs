@@ -13,7 +13,7 @@ mod differences;
 mod interruptions;
 mod proxy;
 mod refusals;
-mod tls;
+pub(crate) mod tls;
 mod whole;
 
 /// A database as the tests fill it, and how much is in it.

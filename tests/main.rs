@@ -15,6 +15,7 @@ mod handover;
 mod handover_model;
 mod import;
 mod laws;
+mod outbox;
 mod recordings;
 mod refusals;
 mod replace;

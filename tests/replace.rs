@@ -2,7 +2,7 @@
 //!
 //! `accounts` makes, lists, changes and deletes; `links` logs in without a password; `practices` hands a place over in the
 //! three ways and takes one back; `custody` asks afterwards who cared for whom; `command_line` does it all by
-//! typing; `crash` kills the server in between.
+//! typing; `sheets` prints cards; `crash` kills the server in between.
 
 mod accounts;
 mod command_line;
@@ -10,4 +10,5 @@ mod crash;
 mod custody;
 mod links;
 mod practices;
+mod sheets;
 mod village;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::AccountError;
 use super::login::LoginError;
+use super::outbox::{self, MessageId};
 use super::tables::{ACCOUNTS, AccountRow};
 use super::withdrawals::Actor;
 use crate::audit;
@@ -52,6 +53,8 @@ pub struct FreshLink {
     pub token: String,
     /// Seconds since 1970.
     pub expires: u64,
+    /// The message that carries it, if it is sent. Then nobody else is shown the token.
+    pub message: Option<MessageId>,
 }
 
 impl std::fmt::Debug for FreshLink {
@@ -71,7 +74,8 @@ fn key_of(fingerprint: &LinkFingerprint) -> Vec<u8> {
     [&[OF_TOKEN][..], fingerprint].concat()
 }
 
-fn account_key(account: &str) -> Vec<u8> {
+/// `a` and the hash of an account's name.
+pub(super) fn account_key(account: &str) -> Vec<u8> {
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"a\0").update(account.as_bytes());
     [&[OF_ACCOUNT][..], &hasher.finalize().as_bytes()[..16]].concat()
@@ -91,8 +95,7 @@ fn put(batch: &mut Batch<'_>, fingerprint: &LinkFingerprint, row: &LinkRow) {
 fn newest(reader: &impl Read, account: &str) -> StorageResult<Option<(LinkFingerprint, LinkRow)>> {
     let Some(stored) = reader.get_bytes(Family::Links, &account_key(account))? else { return Ok(None) };
     let fingerprint: LinkFingerprint = stored.try_into().map_err(|_| CORRUPT)?;
-    let row = reader.get_bytes(Family::Links, &key_of(&fingerprint))?;
-    row.map(|row| Ok((fingerprint, read(&row)?))).transpose()
+    Ok(find(reader, &fingerprint)?.map(|row| (fingerprint, row)))
 }
 
 /// The newest link of an account.
@@ -122,6 +125,7 @@ pub fn make(
     }
     if let Some((earlier, row)) = newest(batch, account)?.filter(|(_, row)| row.used == 0 && row.ended == 0) {
         put(batch, &earlier, &LinkRow { ended: actor.now, ..row });
+        outbox::replaced(batch, account, actor)?;
     }
     let token = URL_SAFE_NO_PAD.encode(random);
     let fingerprint = blake3::derive_key("settle 2026 login link", &random);
@@ -131,7 +135,17 @@ pub fn make(
     put(batch, &fingerprint, &row);
     batch.put_bytes(Family::Links, account_key(account), fingerprint.to_vec());
     audit::append(batch, &actor.entry("link.make").account(account).detail("expires", expires))?;
-    Ok(FreshLink { token, expires })
+    Ok(FreshLink { token, expires, message: None })
+}
+
+/// Ends a link. Nothing happens to one that is over.
+///
+/// # Errors
+/// When the store fails.
+pub fn end(batch: &mut Batch<'_>, fingerprint: &LinkFingerprint, actor: &Actor) -> StorageResult<()> {
+    let Some(row) = find(batch, fingerprint)?.filter(|row| row.used == 0 && row.ended == 0) else { return Ok(()) };
+    put(batch, fingerprint, &LinkRow { ended: actor.now, ..row.clone() });
+    audit::append(batch, &actor.entry("link.end").account(&row.account))
 }
 
 /// Why a link does not work, in a state of its account; `None`: it does.
@@ -163,22 +177,22 @@ pub fn redeem(
     fingerprint: &LinkFingerprint,
     now: u64,
 ) -> Result<(String, AccountRow), LoginError> {
-    let stored = batch.get_bytes(Family::Links, &key_of(fingerprint))?;
-    let row = read(&stored.ok_or_else(|| AccountError::unauthorized(UNKNOWN))?)?;
+    let row = find(batch, fingerprint)?.ok_or_else(|| AccountError::unauthorized(UNKNOWN))?;
     let account = batch.get(&ACCOUNTS, &row.account)?;
     if let Some(problem) = problem(&row, account.as_ref(), now) {
         return Err(AccountError::unauthorized(problem).into());
     }
     put(batch, fingerprint, &LinkRow { used: now, ..row.clone() });
+    outbox::used(batch, &row.account, fingerprint, now)?;
     Ok((row.account, account.unwrap_or_default()))
 }
 
-/// Whether somebody made this link once.
+/// A link that somebody made once.
 ///
 /// # Errors
 /// When the store fails.
-pub fn is_known(reader: &impl Read, fingerprint: &LinkFingerprint) -> StorageResult<bool> {
-    Ok(reader.get_bytes(Family::Links, &key_of(fingerprint))?.is_some())
+pub fn find(reader: &impl Read, fingerprint: &LinkFingerprint) -> StorageResult<Option<LinkRow>> {
+    reader.get_bytes(Family::Links, &key_of(fingerprint))?.map(|row| read(&row)).transpose()
 }
 
 /// Links that have been over for so long that they may be forgotten.

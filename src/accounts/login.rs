@@ -469,7 +469,7 @@ impl Logins {
         let LinkRequest { token, device, network, now, device_session_seconds } = request;
         let link = links::fingerprint(&token);
         let known = match &link {
-            Some(link) => links::is_known(&self.store.snapshot(), link)?,
+            Some(link) => links::find(&self.store.snapshot(), link)?.is_some(),
             None => false,
         };
         let Some(link) = link.filter(|_| known) else {

@@ -7,6 +7,7 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
 use super::account_making::{self, Making};
+use super::account_sheet::{self, SheetArguments};
 use super::device::{devices_of, foretold};
 use super::remote::{Acting, Remote, ask, escaped};
 use crate::clock::random;
@@ -22,6 +23,8 @@ pub struct AccountArguments {
 enum Action {
     #[command(flatten)]
     Making(Making),
+    /// Print a sheet of cards with links as QR codes, into a file. The accounts' earlier links end.
+    Sheet(SheetArguments),
     /// Give another password: made up and printed once, or read from standard input. Old logins may push, and nothing else.
     Password(PasswordArguments),
     /// Close an account to logins until it is enabled again. Its devices may push what they hold.
@@ -85,6 +88,7 @@ pub fn run(arguments: AccountArguments) -> anyhow::Result<()> {
         |drain: &Option<String>| drain.as_ref().map(|drain| format!("?drain={}", escaped(drain))).unwrap_or_default();
     match arguments.action {
         Action::Making(making) => account_making::run(making),
+        Action::Sheet(arguments) => account_sheet::run(&arguments),
         Action::Password(arguments) => change_password(&arguments, &drained(&arguments.withdraw.drain)),
         Action::Disable(WithdrawArguments { named, drain }) => {
             act(&named, &format!("disable{}", drained(&drain)), "disabled: its devices may push, nobody can log in")

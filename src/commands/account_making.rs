@@ -3,6 +3,7 @@
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
+use super::handing_over::Sending;
 use super::remote::{Acting, Remote, ask, escaped};
 
 /// What can be done about accounts before anybody logs in.
@@ -61,6 +62,8 @@ pub struct CreateArguments {
     #[arg(long)]
     database: Option<String>,
     #[command(flatten)]
+    sending: Sending,
+    #[command(flatten)]
     acting: Acting,
 }
 
@@ -88,6 +91,8 @@ pub struct ListArguments {
 pub struct LinkArguments {
     /// The account.
     account: String,
+    #[command(flatten)]
+    sending: Sending,
     #[command(flatten)]
     acting: Acting,
 }
@@ -119,7 +124,7 @@ impl CreateArguments {
             "name": self.name, "roles": self.roles, "places": place.map_or_else(|| json!(self.places), |place| json!([place])),
             "contact": contact.or_else(|| self.new_contact.as_ref().map(|name| json!({"name": name}))),
             "fullname": self.fullname, "phone": self.phone, "email": self.email, "locale": self.locale,
-            "external_id": self.external_id, "database": self.database,
+            "external_id": self.external_id, "database": self.database, "send": self.sending.send,
         })
     }
 }
@@ -137,9 +142,10 @@ fn create(arguments: &CreateArguments) -> anyhow::Result<()> {
 
 /// A link in words; it is shown this once.
 pub(super) fn told_link(name: &str, answer: &Value) -> String {
-    match answer["link"].as_str() {
-        Some(address) => format!("This link logs {name} in, once:\n  {address}\n"),
-        None => String::new(),
+    match (answer["link"].as_str(), answer["message"].as_str()) {
+        (Some(address), _) => format!("This link logs {name} in, once:\n  {address}\n"),
+        (None, Some(message)) => format!("A link is on its way to {name}: message {message} (settle outbox list).\n"),
+        (None, None) => String::new(),
     }
 }
 
@@ -200,12 +206,13 @@ fn line_of(account: &Value) -> String {
 fn link(arguments: &LinkArguments) -> anyhow::Result<()> {
     let account = &arguments.account;
     let path = format!("/_accounts/{}/link{}", escaped(account), query_of(&arguments.acting));
-    let answer = ask(&arguments.acting.remote.url, "POST", &path, &json!({}))?;
+    let answer = ask(&arguments.acting.remote.url, "POST", &path, &json!({"send": arguments.sending.send}))?;
     if arguments.acting.dry_run {
         println!("A link for {account} can be made; the one before would end.");
         return Ok(());
     }
-    ensure!(answer["link"].is_string(), "the server answered no link");
+    let has_link = answer["link"].is_string() || answer["message"].is_string();
+    ensure!(has_link, "the server answered no link");
     if arguments.acting.remote.json {
         println!("{answer}");
     } else {
@@ -226,6 +233,9 @@ mod tests {
             told(&answer),
             "The account bea was made.\n  its new contact is c1\nThis link logs bea in, once:\n  http://h/_links/T\n"
         );
+        let sent = json!({"ok": true, "name": "bea", "link": {"message": "0a", "expires": 1}});
+        let way = "A link is on its way to bea: message 0a (settle outbox list).\n";
+        assert_eq!(told(&sent), format!("The account bea was made.\n{way}"));
         let tried = json!({"ok": true, "name": "bea", "contact": {"id": "c1", "rev": "1-a"}, "dry_run": true});
         assert_eq!(told(&tried), "The account bea would be made.\n");
         let account = json!({"name": "bea", "state": "active", "roles": ["chw"], "places": ["a", "b"], "contact": null,

@@ -70,6 +70,7 @@ pub fn export(arguments: &ExportArguments) -> anyhow::Result<()> {
             path: &path,
             accept: "application/x-ndjson",
             content_type: "application/json",
+            headers: &[],
             body: Body::Whole(None),
         };
         let mut reply = client.send(request).await?;

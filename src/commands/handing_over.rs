@@ -48,11 +48,21 @@ pub struct Newcomer {
     phone: Option<String>,
 }
 
+/// What becomes of the newcomer's link.
+#[derive(Debug, clap::Args)]
+pub struct Sending {
+    /// Send the link to the newcomer's telephone, instead of printing it.
+    #[arg(long)]
+    pub send: bool,
+}
+
 /// Arguments of `settle place replace`.
 #[derive(Debug, clap::Args)]
 pub struct ReplaceArguments {
     #[command(flatten)]
     of: PlaceOfIt,
+    #[command(flatten)]
+    sending: Sending,
     #[command(flatten)]
     newcomer: Newcomer,
     /// The name of the new account; made up if there is none.
@@ -74,6 +84,8 @@ pub struct ReplaceArguments {
 pub struct RenameArguments {
     #[command(flatten)]
     of: PlaceOfIt,
+    #[command(flatten)]
+    sending: Sending,
     /// What the newcomer is called.
     #[arg(long)]
     name: String,
@@ -90,6 +102,8 @@ pub struct RenameArguments {
 pub struct HandOverArguments {
     #[command(flatten)]
     of: PlaceOfIt,
+    #[command(flatten)]
+    sending: Sending,
     #[command(flatten)]
     newcomer: Newcomer,
     /// The account that is handed over, if several act as the contact.
@@ -128,19 +142,20 @@ pub struct CustodyArguments {
 pub fn run(action: HandingOver) -> anyhow::Result<()> {
     match action {
         HandingOver::Replace(arguments) => {
-            let ReplaceArguments { of, newcomer, account, roles, place_name, retire } = arguments;
+            let ReplaceArguments { of, sending, newcomer, account, roles, place_name, retire } = arguments;
             let retire = Some(retire).filter(|names| !names.is_empty());
             let account = json!({"name": account, "roles": roles, "phone": newcomer.phone});
-            let body =
-                json!({"contact": newcomer.body(), "account": account, "place_name": place_name, "retire": retire});
+            let body = json!({"contact": newcomer.body(), "account": account, "place_name": place_name, "retire": retire,
+                "send": sending.send});
             act(&of, "replace", body)
         }
-        HandingOver::Rename(RenameArguments { of, name, phone, account }) => {
-            act(&of, "rename_holder", json!({"name": name, "phone": phone, "account": account}))
+        HandingOver::Rename(RenameArguments { of, sending, name, phone, account }) => {
+            let body = json!({"name": name, "phone": phone, "account": account, "send": sending.send});
+            act(&of, "rename_holder", body)
         }
-        HandingOver::HandOver(HandOverArguments { of, newcomer, account, new_account }) => {
+        HandingOver::HandOver(HandOverArguments { of, sending, newcomer, account, new_account }) => {
             let account = new_account.map_or_else(|| json!(account), |name| json!({"name": name}));
-            act(&of, "hand_over", json!({"contact": newcomer.body(), "account": account}))
+            act(&of, "hand_over", json!({"contact": newcomer.body(), "account": account, "send": sending.send}))
         }
         HandingOver::Undo(UndoArguments { of }) => act(&of, "undo_replace", json!({})),
         HandingOver::Custody(arguments) => custody(&arguments),

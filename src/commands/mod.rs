@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod account_making;
+pub mod account_sheet;
 pub mod audit;
 pub mod audit_export;
 pub mod backup;
@@ -12,6 +13,7 @@ pub mod demo;
 pub mod device;
 pub mod handing_over;
 pub mod import;
+pub mod outbox;
 pub mod place;
 pub mod receipt;
 pub mod remote;

@@ -1,9 +1,15 @@
 //! Asking a running server for something: what the commands that act on one have in common.
 
+use std::sync::Arc;
+
 use anyhow::ensure;
+use bytes::Bytes;
 use serde_json::Value;
 
-use crate::http::client::{self, Address};
+use crate::http::client::{self, Address, Client, Request};
+
+/// The most bytes of an answer that [`fetch`] takes.
+const MOST_FETCHED: usize = 64 << 20;
 
 /// How a command reaches its server, and how it answers.
 #[derive(Debug, clap::Args)]
@@ -51,6 +57,24 @@ pub fn exchange(url: &str, method: &str, path: &str, body: &Value) -> anyhow::Re
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (status, body) = runtime.block_on(client::ask(address, method, path, body))?;
     Ok(Answered { status, body })
+}
+
+/// Sends one request that must succeed, and gives the answer's body as it is.
+///
+/// # Errors
+/// When the server cannot be reached or refuses; the message has its reason.
+pub fn fetch(url: &str, method: &str, path: &str, body: &Value) -> anyhow::Result<Vec<u8>> {
+    let address = Address::parse(url)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut client = Client::new(Arc::new(address));
+        let mut reply = client.send(Request::json(method, path, Some(Bytes::from(body.to_string())))).await?;
+        let text = reply.whole(MOST_FETCHED).await?;
+        let told: Value = serde_json::from_slice(&text).unwrap_or_default();
+        let reason = told["reason"].as_str().unwrap_or("no reason");
+        ensure!(reply.is_success(), "the server answered {}: {reason}", reply.status);
+        Ok(text)
+    })
 }
 
 /// Sends one request that must succeed, and gives the answer.

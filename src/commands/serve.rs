@@ -94,6 +94,7 @@ async fn serve_until_stopped(config: Config) -> anyhow::Result<()> {
     let services = Services::open(&config).await?;
     let listener =
         Listener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
+    let mut sending = crate::sending::start(&services).await?;
     println!("listening on http://{}", listener.address()?);
     std::io::stdout().flush()?;
     let (stop, stopped) = watch::channel(false);
@@ -111,6 +112,7 @@ async fn serve_until_stopped(config: Config) -> anyhow::Result<()> {
     serving.await?;
     house.abort();
     grants.abort();
+    sending.shutdown().await;
     services.finish().await;
     services.store.close();
     Ok(())

@@ -18,10 +18,11 @@ use crate::accounts::caller::Caller;
 use crate::accounts::import_rows::AccountRow as ImportedRow;
 use crate::accounts::links::{self, FreshLink};
 use crate::accounts::login::LoginError;
+use crate::accounts::outbox::{self, Recipient, Staging};
 use crate::accounts::password::Credential;
 use crate::accounts::standing::Drain;
 use crate::accounts::tables::{ACCOUNTS, AccountRow};
-use crate::accounts::user_document::UserDocument;
+use crate::accounts::user_document::{ID_PREFIX, UserDocument};
 use crate::accounts::withdrawals::Actor;
 use crate::storage::{Batch, Read, StorageResult};
 
@@ -63,6 +64,8 @@ pub struct NewAccount {
     pub external_id: Option<String>,
     /// A link is to be made for it.
     pub link: bool,
+    /// … and sent to it.
+    pub send: bool,
 }
 
 /// What is to change about an account; `None`: stays as it is.
@@ -95,6 +98,8 @@ pub struct Desk<'a> {
     pub drain: Drain,
     /// Seconds for which links work.
     pub link_seconds: u64,
+    /// What messages need; nothing: there is no gateway.
+    pub staging: Option<&'a Staging>,
     /// Fresh random bytes: ids, names and tokens are made from them.
     pub random: [u8; 32],
 }
@@ -203,12 +208,37 @@ impl Desk<'_> {
         Ok(())
     }
 
-    /// Makes a link for an account.
+    /// Makes a link for an account; with `send` also the message that carries it.
     ///
     /// # Errors
-    /// As [`links::make`].
-    pub fn link(&self, batch: &mut Batch<'_>, name: &str) -> DocumentResult<FreshLink> {
-        Ok(links::make(batch, name, self.derived(&format!("link {name}")), self.link_seconds, &self.actor)?)
+    /// As [`links::make`]; `400` when it cannot be sent.
+    pub fn link(&self, batch: &mut Batch<'_>, name: &str, send: bool) -> DocumentResult<FreshLink> {
+        let random = self.derived(&format!("link {name}"));
+        let mut link = links::make(batch, name, random, self.link_seconds, &self.actor)?;
+        if send {
+            let staging = self.staging.ok_or_else(|| {
+                Error::bad_request("Nothing can be sent: this server has no gateway ([outbox] of its configuration).")
+            })?;
+            let to = self.recipient(batch, name)?;
+            if to.phone.is_none() && to.email.is_none() {
+                let reason = format!("{name} has neither `phone` nor `email`: there is nowhere to send its link.");
+                return Err(Error::bad_request(reason).into());
+            }
+            let [a, b, c, d, e, f, g, h, ..] = self.derived(&format!("message {name}"));
+            link.message = Some(outbox::stage(batch, name, to, &link, staging, [a, b, c, d, e, f, g, h], &self.actor)?);
+        }
+        Ok(link)
+    }
+
+    /// Where an account's messages go, as its document says.
+    pub(super) fn recipient(&self, batch: &mut Batch<'_>, name: &str) -> DocumentResult<Recipient> {
+        let stored = Writing::begin(batch, self.users)?.winner_text(&format!("{ID_PREFIX}{name}"))?;
+        let document = UserDocument::parse(&format!("{{{}}}", stored.map(|(_, text)| text).unwrap_or_default()))?;
+        let text = |member: &str| {
+            let text = document.get(member).and_then(|text| serde_json::from_str::<String>(text).ok());
+            text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+        };
+        Ok(Recipient { name: text("fullname"), phone: text("phone"), email: text("email"), locale: text("locale") })
     }
 }
 
@@ -219,6 +249,15 @@ impl Desk<'_> {
 /// a failure of the store. Nothing was written then, if the closure of the batch ends with the error.
 pub fn create(batch: &mut Batch<'_>, desk: &Desk<'_>, wanted: &NewAccount) -> DocumentResult<Created> {
     desk.require_given(batch, Some(&wanted.roles), Some(&wanted.places))?;
+    create_as(batch, desk, wanted)
+}
+
+/// [`create`] for a caller who may give these roles and places, as somebody has decided.
+///
+/// # Errors
+/// As [`create`].
+pub(super) fn create_as(batch: &mut Batch<'_>, desk: &Desk<'_>, wanted: &NewAccount) -> DocumentResult<Created> {
+    check_roles(&wanted.roles)?;
     let name = match &wanted.name {
         Some(name) => {
             check_name(name)?;
@@ -268,8 +307,8 @@ pub fn create(batch: &mut Batch<'_>, desk: &Desk<'_>, wanted: &NewAccount) -> Do
         writing.put_user_settings(&name, &document)?;
         writing.end()?;
     }
-    if wanted.link {
-        created.link = Some(desk.link(batch, &name)?);
+    if wanted.link || wanted.send {
+        created.link = Some(desk.link(batch, &name, wanted.send)?);
     }
     Ok(created)
 }
@@ -386,6 +425,7 @@ impl NewAccount {
         Self {
             name: row.name,
             link: row.link.unwrap_or(credential.is_none()),
+            send: false,
             credential,
             roles: row.roles,
             places: row.places.into_iter().map(Party::from).collect(),

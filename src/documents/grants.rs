@@ -19,7 +19,9 @@ use super::tables::{DATABASES, DatabaseId};
 use crate::access::placement::{Anchor, of_contact};
 use crate::access::scope::{Granted, Reach, only_manages};
 use crate::accounts::ledger::{self, Line};
-use crate::accounts::tables::ACCOUNTS;
+use crate::accounts::standing::Drain;
+use crate::accounts::tables::{ACCOUNTS, Closed};
+use crate::accounts::withdrawals::{self, Actor};
 use crate::audit::{self, Entry};
 use crate::storage::{Batch, Family, Key, Range, Read, StorageResult, Table, Value};
 
@@ -83,6 +85,8 @@ pub struct Grant {
     pub revoked_at: u64,
     /// Who revoked it; empty with `revoked_at`: the server, since the granter no longer held the place.
     pub revoked_by: String,
+    /// The account was made for this grant and is retired with it: how long its devices may still push. `None`: it was there before.
+    pub drain: Option<Drain>,
 }
 
 impl Value for Grant {
@@ -293,12 +297,28 @@ fn settle_account(batch: &mut Batch<'_>, account: &str, now: u64) -> StorageResu
             end(batch, &grant, "", Some("The granter no longer holds the place."), now)?;
         }
     }
+    retire_guest(batch, account, now)?;
     for (database, mut granted) in by_database {
         granted.sort_unstable();
         granted.dedup();
         if let Some(row) = batch.get(&DATABASES, &database)? {
             note_grants(batch, row.id, account, granted)?;
         }
+    }
+    Ok(())
+}
+
+/// Retires an account that was made for a grant once that is over, unless it got a place or another grant meanwhile.
+fn retire_guest(batch: &mut Batch<'_>, account: &str, now: u64) -> StorageResult<()> {
+    let grants = list(batch, Some(account))?;
+    let over = |grant: &Grant| grant.revoked_at > 0 || now >= grant.until;
+    let Some(drain) = grants.iter().find_map(|grant| grant.drain).filter(|_| grants.iter().all(over)) else {
+        return Ok(());
+    };
+    let row = batch.get(&ACCOUNTS, &account.to_owned())?.unwrap_or_default();
+    if row.exists && row.is_open() && row.places.is_empty() {
+        let reason = Some("The grant that it was made for has ended.".to_owned());
+        withdrawals::close(batch, account, Closed::Retired, drain, &Actor { now, reason, ..Actor::default() })?;
     }
     Ok(())
 }

@@ -41,6 +41,8 @@ pub mod restarts;
 pub mod scoped_feed;
 pub mod scopes;
 mod shared_answer;
+pub mod sharing;
+pub mod sheets;
 pub mod tables;
 pub mod users;
 pub mod write;

@@ -58,6 +58,8 @@ pub struct Renaming {
     pub phone: Option<String>,
     /// The hash of the new password; without one a link is made.
     pub credential: Option<Credential>,
+    /// The link is to be sent.
+    pub send: bool,
 }
 
 /// Somebody else takes over an account and its phone, with a contact of their own.
@@ -71,6 +73,8 @@ pub struct PhoneHandover {
     pub contact: Party,
     /// The hash of the new password; without one a link is made.
     pub credential: Option<Credential>,
+    /// The link is to be sent.
+    pub send: bool,
 }
 
 /// A place that was handed over.
@@ -380,7 +384,7 @@ pub fn rename_holder(batch: &mut Batch<'_>, desk: &Desk<'_>, wanted: &Renaming) 
         account,
         ..HandedOver::default()
     };
-    finish(batch, desk, How::Rename, change, before.person, Some(wanted.name.clone()), &mut handed)?;
+    finish(batch, desk, How::Rename, change, before.person, wanted.send, &mut handed)?;
     Ok(handed)
 }
 
@@ -408,7 +412,7 @@ pub fn hand_over(batch: &mut Batch<'_>, desk: &Desk<'_>, wanted: &PhoneHandover)
     };
     handed.place = name_primary(batch, desk, place, &contact, None, before.contact.as_deref())?;
     let name = text_in(&wanted.contact, "name");
-    let mut texts = vec![("fullname", name.clone())];
+    let mut texts = vec![("fullname", name)];
     texts.extend(text_in(&wanted.contact, "phone").map(|phone| ("phone", Some(phone))));
     let change = AccountChange {
         credential: wanted.credential.clone(),
@@ -416,7 +420,7 @@ pub fn hand_over(batch: &mut Batch<'_>, desk: &Desk<'_>, wanted: &PhoneHandover)
         texts,
         ..AccountChange::default()
     };
-    finish(batch, desk, How::HandOver, change, before.person, name, &mut handed)?;
+    finish(batch, desk, How::HandOver, change, before.person, wanted.send, &mut handed)?;
     Ok(handed)
 }
 
@@ -427,15 +431,16 @@ fn finish(
     how: How,
     change: AccountChange,
     former_person: Option<String>,
-    person: Option<String>,
+    send: bool,
     handed: &mut HandedOver,
 ) -> DocumentResult<()> {
     let scoped = database_of(desk)?;
     give_away(batch, desk, &handed.account, &change)?;
+    let fullname = change.texts.into_iter().find(|(member, _)| *member == "fullname");
     let next = Holding {
         place: handed.place.0.clone(),
         contact: Some(handed.contact.0.clone()),
-        person,
+        person: fullname.and_then(|(_, name)| name),
         account: Some(handed.account.clone()),
         epoch: batch.get(&ACCOUNTS, &handed.account)?.unwrap_or_default().epoch,
         from: desk.actor.now,
@@ -444,8 +449,8 @@ fn finish(
         ..Holding::default()
     };
     custody::pass_on(batch, scoped.id(), next, former_person, &desk.actor)?;
-    if change.credential.is_none() {
-        handed.link = Some(desk.link(batch, &handed.account)?);
+    if change.credential.is_none() || send {
+        handed.link = Some(desk.link(batch, &handed.account, send)?);
     }
     devices_of(batch, &handed.account, &mut handed.draining)?;
     let action = if how == How::Rename { "place.rename_holder" } else { "place.hand_over" };
@@ -526,6 +531,6 @@ fn open_again(batch: &mut Batch<'_>, desk: &Desk<'_>, name: &str) -> DocumentRes
     batch.put(&ACCOUNTS, &key, &row);
     match row.credential {
         Some(_) => Ok(None),
-        None => Ok(Some(desk.link(batch, name)?)),
+        None => Ok(Some(desk.link(batch, name, false)?)),
     }
 }

@@ -1,4 +1,4 @@
-//! The HTTP client of commands that talk to a server: `http` and `https`, one keep-alive connection, bodies as streams.
+//! The HTTP client of commands and gateways that talk to a server: `http` and `https`, one keep-alive connection, bodies as streams.
 //!
 //! It decides where to connect, what every request carries, and how long silence is borne. It never retries, follows
 //! no redirect, asks for no compression, and knows nothing of CouchDB: what an answer means is the caller's business.
@@ -16,7 +16,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, LOCATION};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, LOCATION, RETRY_AFTER};
 use hyper_util::rt::TokioIo;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
@@ -199,6 +199,8 @@ pub struct Request<'a> {
     pub accept: &'a str,
     /// What the body is.
     pub content_type: &'a str,
+    /// Whatever else stands in the head.
+    pub headers: &'a [(&'static str, String)],
     /// The body.
     pub body: Body,
 }
@@ -207,7 +209,7 @@ impl<'a> Request<'a> {
     /// A request that speaks JSON both ways; `None` sends no body.
     #[must_use]
     pub fn json(method: &'a str, path: &'a str, body: Option<Bytes>) -> Self {
-        Self { method, path, accept: JSON, content_type: JSON, body: Body::Whole(body) }
+        Self { method, path, accept: JSON, content_type: JSON, headers: &[], body: Body::Whole(body) }
     }
 }
 
@@ -249,11 +251,12 @@ impl Client {
         let answer = answer?;
         self.connection = Some(connection);
         let header = |name| answer.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-        let (content_type, location) = (header(CONTENT_TYPE), header(LOCATION));
+        let (content_type, location, retry_after) = (header(CONTENT_TYPE), header(LOCATION), header(RETRY_AFTER));
         Ok(Reply {
             status: answer.status().as_u16(),
             content_type: content_type.unwrap_or_default().to_owned(),
             location: location.map(str::to_owned),
+            retry_after: retry_after.map(str::to_owned),
             body: answer.into_body(),
         })
     }
@@ -267,6 +270,9 @@ impl Client {
             .header(ACCEPT, request.accept);
         if request.method != "GET" {
             head = head.header(CONTENT_TYPE, request.content_type);
+        }
+        for (name, value) in request.headers {
+            head = head.header(*name, value);
         }
         if let Some(authorization) = &self.address.authorization {
             head = head.header(AUTHORIZATION, authorization);
@@ -318,6 +324,8 @@ pub struct Reply {
     pub content_type: String,
     /// `Location`.
     pub location: Option<String>,
+    /// `Retry-After`.
+    pub retry_after: Option<String>,
     body: Incoming,
 }
 

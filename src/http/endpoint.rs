@@ -45,12 +45,16 @@ pub enum Endpoint {
     RevokeGrant,
     ListAccounts,
     CreateAccount,
+    PrintSheet,
     ReadAccount,
     ReachOfAccount,
     ChangeAccount,
     PutAccount,
     DeleteAccount,
     MakeLink,
+    ListOutbox,
+    RetryMessage,
+    CancelMessage,
     ShowLink,
     UseLink,
     AllDatabases,
@@ -177,12 +181,16 @@ routes! {
     CutAccount            "POST"         [Lit("_accounts"), Name, Lit("cut")]            Accounts;
     ListAccounts          "GET"          [Lit("_accounts")]                              Oversee;
     CreateAccount         "POST"         [Lit("_accounts")]                              Accounts;
+    PrintSheet            "POST"         [Lit("_accounts"), Lit("_sheet")]               Accounts;
     ReadAccount           "GET"          [Lit("_accounts"), Name]                        Oversee;
     ReachOfAccount        "GET"          [Lit("_accounts"), Name, Lit("reach")]          Oversee;
     PutAccount            "PUT"          [Lit("_accounts"), Name]                        Accounts;
     ChangeAccount         "PATCH"        [Lit("_accounts"), Name]                        Accounts;
     DeleteAccount         "DELETE"       [Lit("_accounts"), Name]                        Accounts;
     MakeLink              "POST"         [Lit("_accounts"), Name, Lit("link")]           Accounts;
+    ListOutbox            "GET"          [Lit("_outbox")]                                Accounts;
+    RetryMessage          "POST"         [Lit("_outbox"), Name, Lit("retry")]            Accounts;
+    CancelMessage         "POST"         [Lit("_outbox"), Name, Lit("cancel")]           Accounts;
     ShowLink              "GET"          [Lit("_links"), Name]                           Anyone;
     UseLink               "POST"         [Lit("_links"), Name]                           Anyone;
     AllDatabases          "GET"          [Lit("_all_dbs")]                               Anyone;

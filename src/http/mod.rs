@@ -16,6 +16,7 @@ mod listener;
 pub mod load;
 mod multipart;
 mod pipeline;
+mod qr;
 mod request;
 mod response;
 

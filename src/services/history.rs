@@ -24,10 +24,17 @@ pub fn ledger_path(data: &Path, configured: Option<&Path>) -> anyhow::Result<Pat
     if let Some(path) = configured {
         return Ok(path.to_owned());
     }
+    beside(data, ".ledger").context("name a file for the ledger with --ledger")
+}
+
+/// A file beside the data folder: its name and an ending.
+///
+/// # Errors
+/// When the data folder has no name, such as `/`.
+pub fn beside(data: &Path, ending: &str) -> anyhow::Result<PathBuf> {
     let data = std::path::absolute(data)?;
-    let name = data.file_name().context("the data folder has no name: name a file for the ledger with --ledger")?;
-    let mut name = name.to_owned();
-    name.push(".ledger");
+    let mut name = data.file_name().context("the data folder has no name")?.to_owned();
+    name.push(ending);
     Ok(data.with_file_name(name))
 }
 

@@ -50,6 +50,8 @@ pub enum Family {
     Enrolments,
     /// fingerprint of a one-time login token → account
     Links,
+    /// message → a link on its way to whoever is to use it; webhook → how far it is
+    Outbox,
     /// account, grant → a right for a while
     Grants,
     /// number → what was withdrawn, for the file beside the backups
@@ -76,7 +78,7 @@ pub enum Workload {
 }
 
 /// Every family in the order of [`Family`]: name on disk, workload.
-pub const FAMILIES: [(Family, &str, Workload); 26] = [
+pub const FAMILIES: [(Family, &str, Workload); 27] = [
     (Family::Databases, "databases", Workload::Small),
     (Family::Counters, "counters", Workload::Small),
     (Family::Documents, "documents", Workload::Point),
@@ -99,6 +101,7 @@ pub const FAMILIES: [(Family, &str, Workload); 26] = [
     (Family::Manifests, "manifests", Workload::Small),
     (Family::Enrolments, "enrolments", Workload::Small),
     (Family::Links, "links", Workload::Small),
+    (Family::Outbox, "outbox", Workload::Small),
     (Family::Grants, "grants", Workload::Small),
     (Family::Ledger, "ledger", Workload::Small),
     (Family::Audit, "audit", Workload::Log),

@@ -22,6 +22,11 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/import/tls").join(name)
 }
 
+/// The certificate of the authority that `localhost` is trusted by.
+pub(crate) fn authority() -> PathBuf {
+    fixture("authority.pem")
+}
+
 fn acceptor() -> TlsAcceptor {
     let certificate = CertificateDer::from_pem_file(fixture("server.pem")).expect("a certificate");
     let key = PrivateKeyDer::from_pem_file(fixture("server.key")).expect("a key");
@@ -35,7 +40,7 @@ fn acceptor() -> TlsAcceptor {
 }
 
 /// Takes TLS off before a server, until the test's process ends; the port.
-fn terminate_before(server: &str) -> u16 {
+pub(crate) fn terminate_before(server: &str) -> u16 {
     let (port, ready) = mpsc::channel();
     let (server, acceptor) = (server.to_owned(), acceptor());
     thread::spawn(move || {
@@ -77,10 +82,10 @@ fn https_is_spoken_and_certificates_are_checked() {
     let nothing = tempfile::NamedTempFile::new().expect("a file");
     let (success, errors) = run("localhost", nothing.path());
     assert!(!success && errors.contains("no secure connection") && errors.contains("SSL_CERT_FILE"), "{errors}");
-    let (success, errors) = run("127.0.0.1", &fixture("authority.pem"));
+    let (success, errors) = run("127.0.0.1", &authority());
     assert!(!success && errors.contains("no secure connection"), "a name that is not in the certificate: {errors}");
     assert_eq!(target.admin().get("/medic").status, 404);
-    let (success, errors) = run("localhost", &fixture("authority.pem"));
+    let (success, errors) = run("localhost", &authority());
     assert!(success, "{errors}");
     assert_eq!(leaves(&source, "medic"), leaves(&target, "medic"));
 }

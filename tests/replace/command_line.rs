@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::village::{Village, text};
 
-fn settle(village: &Village, arguments: &[&str]) -> Result<String, String> {
+pub(super) fn settle(village: &Village, arguments: &[&str]) -> Result<String, String> {
     let url = village.server.url().replace("http://", "http://admin:secret@");
     let output = Command::new(env!("CARGO_BIN_EXE_settle")).args(arguments).env("SETTLE_URL", url).output();
     let output = output.expect("the program runs");

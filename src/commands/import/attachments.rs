@@ -162,8 +162,7 @@ impl Upload {
         let path = format!("{}?new_edits=false", document_path(&job.database, id));
         let answered = tokio::spawn(async move {
             let body = Body::Pieces(body);
-            let request =
-                Request { method: "PUT", path: &path, accept: "application/json", content_type: &content_type, body };
+            let request = Request { content_type: &content_type, body, ..Request::json("PUT", &path, None) };
             target.send(request).await?.successful().await?.whole().await.map(drop)
         });
         Self { target: Arc::clone(&job.target), pieces, answered }

@@ -9,11 +9,12 @@ use settle_protocol::Error;
 use super::Handled;
 use super::accounts::text_of;
 use super::database::object_or_empty;
-use super::links::link_value;
+use super::links::{base_of_links, link_value};
 use super::second_person::{ask, order_of};
 use crate::access::view::View;
 use crate::accounts::caller::Caller;
 use crate::accounts::links;
+use crate::accounts::outbox::Staging;
 use crate::accounts::password::Credential;
 use crate::accounts::second_person::{self, Verdict};
 use crate::accounts::standing::{Drain, Right};
@@ -47,6 +48,7 @@ pub(super) struct DeskParts {
     caller: Caller,
     drain: Drain,
     link_seconds: u64,
+    staging: Option<Staging>,
     random: [u8; 32],
 }
 
@@ -73,6 +75,7 @@ pub(super) fn desk_of(context: &Context, named: Option<&str>, reason: Option<Str
         caller: context.caller.clone(),
         drain: context.drain()?,
         link_seconds: context.settings.link_seconds,
+        staging: context.services.outbox.staging(base_of_links(context)),
         random: random(),
     })
 }
@@ -98,6 +101,7 @@ pub(super) async fn act<T: Send + 'static>(
             caller: parts.caller,
             drain: parts.drain,
             link_seconds: parts.link_seconds,
+            staging: parts.staging.as_ref(),
             random: parts.random,
         };
         let since = audit::head(batch)?.number;
@@ -157,6 +161,15 @@ fn places_of(body: &Map<String, Value>) -> Result<Option<Vec<Party>>, Error> {
     Ok(Some(places?.into_iter().flatten().collect()))
 }
 
+/// `true` or `false` in a body; `false` if it is absent.
+pub(super) fn flag_in(body: &Map<String, Value>, member: &str) -> Result<bool, Error> {
+    match body.get(member) {
+        None | Some(Value::Null) => Ok(false),
+        Some(Value::Bool(flag)) => Ok(*flag),
+        Some(_) => Err(wrong(member, "true or false")),
+    }
+}
+
 /// The hash of the password in a body.
 pub(super) async fn credential_of(
     context: &Context,
@@ -179,9 +192,12 @@ pub(super) async fn new_account(context: &Context, body: &Map<String, Value>) ->
     }
     let link = match body.get("link") {
         None | Some(Value::Null) => credential.is_none(),
-        Some(Value::Bool(link)) => *link,
-        Some(_) => return Err(wrong("link", "true or false").into()),
+        Some(_) => flag_in(body, "link")?,
     };
+    let send = flag_in(body, "send")?;
+    if send && body.get("link") == Some(&Value::Bool(false)) {
+        return Err(Error::bad_request("What is sent is a link: `send` needs `link`.").into());
+    }
     Ok(NewAccount {
         name,
         credential,
@@ -194,6 +210,7 @@ pub(super) async fn new_account(context: &Context, body: &Map<String, Value>) ->
         locale: text_of(body, "locale")?,
         external_id: text_of(body, "external_id")?,
         link,
+        send,
     })
 }
 
@@ -360,6 +377,45 @@ impl Filter<'_> {
     }
 }
 
+/// How many rows are asked for.
+pub(super) fn listed(context: &Context) -> Result<usize, Error> {
+    match context.request.query.get("limit").map(str::parse::<usize>) {
+        None => Ok(USUALLY_LISTED),
+        Some(Ok(limit)) if (1..=MOST_LISTED).contains(&limit) => Ok(limit),
+        Some(_) => Err(wrong("limit", &format!("1 to {MOST_LISTED}"))),
+    }
+}
+
+/// Rows of an answer, up to as many as are asked for.
+pub(super) struct Listed {
+    limit: usize,
+    rows: Vec<Value>,
+}
+
+impl Listed {
+    pub(super) const fn new(limit: usize) -> Self {
+        Self { limit, rows: Vec::new() }
+    }
+
+    /// Takes one more. One behind the last that is asked for says that there are more.
+    pub(super) fn add(&mut self, row: Value) -> ControlFlow<()> {
+        self.rows.push(row);
+        if self.is_full() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn is_full(&self) -> bool {
+        self.rows.len() > self.limit
+    }
+
+    /// `rows`, and in `next` the `name` of the last one if there are more.
+    pub(super) fn answer(mut self, name: &str) -> Value {
+        let more = self.is_full();
+        self.rows.truncate(self.limit);
+        let next = self.rows.last().filter(|_| more).map(|row| row[name].clone());
+        json!({"rows": self.rows, "next": next})
+    }
+}
+
 /// `GET /_accounts?place=…&role=…&state=…&text=…&limit=…&start_after=NAME`: by name.
 pub(super) fn list(context: &Context) -> Handled {
     let query = &context.request.query;
@@ -369,16 +425,11 @@ pub(super) fn list(context: &Context) -> Handled {
         state: query.get("state"),
         text: query.get("text").map(str::to_lowercase),
     };
-    let limit = match query.get("limit").map(str::parse::<usize>) {
-        None => USUALLY_LISTED,
-        Some(Ok(limit)) if (1..=MOST_LISTED).contains(&limit) => limit,
-        Some(_) => return Err(wrong("limit", &format!("1 to {MOST_LISTED}")).into()),
-    };
+    let mut rows = Listed::new(listed(context)?);
     let snapshot = context.services.store.snapshot();
     let users = context.services.catalogue.find(USERS)?;
     let now = context.services.clock.now();
     let charge = oversight_of(&snapshot, &context.caller)?;
-    let mut rows = Vec::new();
     let mut after = query.get("start_after").map(str::to_owned);
     loop {
         let page = page_of(&snapshot, after.as_deref())?;
@@ -388,21 +439,15 @@ pub(super) fn list(context: &Context) -> Handled {
                 continue;
             }
             let account = view(&snapshot, &users, name, row, now)?;
-            if filter.takes(&account) {
-                rows.push(account);
-                if rows.len() > limit {
-                    break;
-                }
+            if filter.takes(&account) && rows.add(account).is_break() {
+                break;
             }
         }
-        if after.is_none() || rows.len() > limit {
+        if after.is_none() || rows.is_full() {
             break;
         }
     }
-    let more = rows.len() > limit;
-    rows.truncate(limit);
-    let next = rows.last().filter(|_| more).map(|account| account["name"].clone());
-    Ok(Answer::json(200, json!({"rows": rows, "next": next}).to_string()))
+    Ok(Answer::json(200, rows.answer("name").to_string()))
 }
 
 /// The next accounts by name.

@@ -73,10 +73,8 @@ impl Filter {
     /// `action` names the whole word or its first half (`device` is every `device.…`), or several with commas between them.
     fn fits(&self, entry: &Entry) -> bool {
         let is = |asked: &Option<String>, told: Option<&str>| asked.as_deref().is_none_or(|asked| told == Some(asked));
-        let first_half = entry.action.split('.').next();
-        let named = |asked: &str| asked == entry.action || Some(asked) == first_half;
-        let action = self.action.as_deref().is_none_or(|asked| asked.split(',').any(|asked| named(asked.trim())));
-        action
+        let named = |asked: &str| asked.split(',').any(|action| entry.is(action.trim()));
+        self.action.as_deref().is_none_or(named)
             && is(&self.account, entry.account.as_deref())
             && is(&self.device, entry.device.as_deref())
             && is(&self.database, entry.database.as_deref())

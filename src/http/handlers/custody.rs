@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use settle_protocol::Error;
 
 use super::Handled;
-use super::account_changes::{act, credential_of, desk_of, new_account, party_of, texts_of};
+use super::account_changes::{act, credential_of, desk_of, flag_in, new_account, party_of, texts_of};
 use super::accounts::text_of;
 use super::database::object_or_empty;
 use super::links::link_value;
@@ -46,10 +46,12 @@ async fn replacement(
     account: &Map<String, Value>,
     same_phone: bool,
 ) -> Result<Replacement, HttpError> {
+    let mut account = new_account(context, account).await?;
+    account.send |= flag_in(body, "send")?;
     Ok(Replacement {
         place: place_of(context),
         contact: contact_in(body)?,
-        account: new_account(context, account).await?,
+        account,
         place_name: text_of(body, "place_name")?,
         retire: texts_of(body, "retire")?,
         same_phone,
@@ -76,6 +78,7 @@ pub(super) async fn rename_holder(context: &mut Context) -> Handled {
         name: name.ok_or_else(|| Error::bad_request("`name` is missing: what the newcomer is called."))?,
         phone: text_of(&body, "phone")?,
         credential: credential_of(context, &body).await?,
+        send: flag_in(&body, "send")?,
     };
     let desk = desk_of(context, None, text_of(&body, "reason")?)?;
     let handed = act(context, desk, move |batch, desk| replacing::rename_holder(batch, desk, &wanted)).await?;
@@ -96,6 +99,7 @@ pub(super) async fn hand_over(context: &mut Context) -> Handled {
             account: text_of(&body, "account")?,
             contact: contact_in(&body)?,
             credential: credential_of(context, &body).await?,
+            send: flag_in(&body, "send")?,
         };
         act(context, desk, move |batch, desk| replacing::hand_over(batch, desk, &wanted)).await?
     };

@@ -4,12 +4,16 @@ use serde_json::{Map, Value, json};
 use settle_protocol::Error;
 
 use super::Handled;
+use super::account_changes::{act, desk_of, flag_in, new_account};
 use super::accounts::text_of;
 use super::database::object_or_empty;
+use super::links::link_value;
 use crate::clock::random;
+use crate::documents::accounts::NewAccount;
 use crate::documents::administration::{Charge, charge_of, is_person, oversight_of};
 use crate::documents::error::DocumentError;
 use crate::documents::grants::{self, Grant};
+use crate::documents::sharing;
 use crate::http::error::HttpError;
 use crate::http::pipeline::Context;
 use crate::http::response::Answer;
@@ -36,6 +40,7 @@ fn shown(grant: &Grant, now: u64) -> Value {
         "revoked_at": (grant.revoked_at > 0).then_some(grant.revoked_at),
         "revoked_by": (grant.revoked_at > 0).then_some(&grant.revoked_by),
         "state": grant.state(now),
+        "made_account": grant.drain.is_some(),
     })
 }
 
@@ -101,9 +106,13 @@ pub(super) async fn make(context: &mut Context) -> Handled {
         Some(_) => return Err(Error::bad_request("`rights` must be read or write.").into()),
     };
     let until = time_of(&body, "until")?.ok_or_else(|| Error::bad_request("`until` is missing: every grant ends."))?;
+    let newcomer = match body.get("to") {
+        Some(Value::Object(members)) => Some(new_account(context, members).await?),
+        _ => None,
+    };
     let grant = Grant {
         id: hex(&random::<16>()),
-        to: needed("to")?,
+        to: if newcomer.is_some() { String::new() } else { needed("to")? },
         database: needed("database")?,
         place: needed("place")?,
         depth: depth_of(&body, "depth")?,
@@ -116,6 +125,10 @@ pub(super) async fn make(context: &mut Context) -> Handled {
         granted_at: now,
         ..Grant::default()
     };
+    if let Some(mut newcomer) = newcomer {
+        newcomer.send |= flag_in(&body, "send")?;
+        return share(context, grant, newcomer).await;
+    }
     let database = context.services.catalogue.find(&grant.database)?;
     let caller = context.caller.clone();
     let made = context.services.store.write(move |batch| -> Result<Grant, DocumentError> {
@@ -130,6 +143,27 @@ pub(super) async fn make(context: &mut Context) -> Handled {
     let grant = made.await?;
     context.services.grants_changed.notify_one();
     Ok(Answer::json(201, json!({"ok": true, "grant": shown(&grant, now)}).to_string()))
+}
+
+/// A grant to somebody who gets an account for it. The link is in the answer, unless it is sent.
+async fn share(context: &Context, grant: Grant, newcomer: NewAccount) -> Handled {
+    if newcomer.credential.is_some() || !newcomer.places.is_empty() || newcomer.contact.is_some() {
+        let reason = "Who gets an account by a grant has no password, no place and no contact of their own.";
+        return Err(Error::bad_request(reason).into());
+    }
+    let database = context.services.catalogue.find(&grant.database)?;
+    let desk = desk_of(context, Some(&grant.database), Some(grant.reason.clone()))?;
+    let (grant, created) =
+        act(context, desk, move |batch, desk| sharing::share(batch, desk, &database, &grant, &newcomer)).await?;
+    context.services.grants_changed.notify_one();
+    let tried = context.request.query.flag("dry_run");
+    let mut answer = json!({"ok": true, "grant": shown(&grant, grant.granted_at)});
+    if tried {
+        answer["dry_run"] = true.into();
+    } else if let Some(link) = &created.link {
+        answer["link"] = link_value(context, link);
+    }
+    Ok(Answer::json(if tried { 200 } else { 201 }, answer.to_string()).header("cache-control", "no-store"))
 }
 
 /// `POST /_grants/ID/revoke`: by its granter, its receiver, or those who manage the receiver's account.

@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use super::Handled;
-use super::account_changes::{act, desk_of};
+use super::account_changes::{act, desk_of, flag_in};
+use super::accounts::text_of;
+use super::database::object_or_empty;
 use super::session;
 use crate::accounts::links::FreshLink;
 use crate::accounts::login::LoginError;
@@ -16,26 +18,45 @@ use crate::storage::hex;
 const PAGE: &str = include_str!("../pages/link.html");
 const FORM: &str = include_str!("../pages/link_form.html");
 
-/// A link as its maker sees it, once.
-pub(super) fn link_value(context: &Context, link: &FreshLink) -> Value {
+/// What addresses of links begin with.
+pub(super) fn base_of_links(context: &Context) -> String {
     let base = context.settings.public_url.clone().unwrap_or_else(|| context.base());
-    let address = format!("{}/_links/{}", base.trim_end_matches('/'), link.token);
-    json!({"link": address, "token": link.token, "expires": link.expires})
+    base.trim_end_matches('/').to_owned()
+}
+
+/// The address of a link.
+pub(super) fn address_of(context: &Context, token: &str) -> String {
+    format!("{}/_links/{token}", base_of_links(context))
+}
+
+/// A link as its maker sees it, once. One that is sent is shown to nobody but its receiver.
+pub(super) fn link_value(context: &Context, link: &FreshLink) -> Value {
+    if let Some(message) = &link.message {
+        return json!({"message": hex(message), "expires": link.expires});
+    }
+    json!({"link": address_of(context, &link.token), "token": link.token, "expires": link.expires})
 }
 
 /// `POST /_accounts/NAME/link`: makes a link. The account's earlier one ends.
 pub(super) async fn make(context: &mut Context) -> Handled {
+    let body = object_or_empty(context).await?;
     let name = context.request.segment(1).to_owned();
-    let desk = desk_of(context, None, None)?;
+    let send = flag_in(&body, "send")?;
+    let desk = desk_of(context, None, text_of(&body, "reason")?)?;
     let link = act(context, desk, move |batch, desk| {
         desk.require_account(batch, &name)?;
-        desk.link(batch, &name)
+        desk.link(batch, &name, send)
     })
     .await?;
-    Ok(Answer::json(201, link_value(context, &link).to_string()).header("cache-control", "no-store"))
+    let (status, answer) = match context.request.query.flag("dry_run") {
+        true => (200, json!({"ok": true, "dry_run": true})),
+        false => (201, link_value(context, &link)),
+    };
+    Ok(Answer::json(status, answer.to_string()).header("cache-control", "no-store"))
 }
 
-fn escaped(text: &str) -> String {
+/// Text as it stands in a page.
+pub(super) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
@@ -50,7 +71,7 @@ fn escaped(text: &str) -> String {
     out
 }
 
-/// A page without scripts and without anything from elsewhere. Neither kept nor told to other sites.
+/// A page without scripts.
 fn page(status: u16, title: &str, text: &str, form: &str) -> Answer {
     let nonce = hex(&random::<16>());
     let text = PAGE
@@ -58,10 +79,15 @@ fn page(status: u16, title: &str, text: &str, form: &str) -> Answer {
         .replace("{{title}}", &escaped(title))
         .replace("{{form}}", form)
         .replace("{{text}}", &escaped(text));
+    safe_page(Answer::json(status, text), &nonce)
+}
+
+/// A page that runs nothing, takes nothing from elsewhere, and is neither kept nor told to other sites.
+pub(super) fn safe_page(answer: Answer, nonce: &str) -> Answer {
     let policy = format!(
         "default-src 'none'; style-src 'nonce-{nonce}'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
     );
-    Answer::json(status, text)
+    answer
         .content_type("text/html; charset=utf-8")
         .header("cache-control", "no-store")
         .header("content-security-policy", &policy)

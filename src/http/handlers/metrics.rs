@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::Handled;
 use super::node::resident_bytes;
-use crate::accounts::ledger;
 use crate::accounts::standing::Standing;
+use crate::accounts::{event_cursors, ledger, outbox};
 use crate::documents::administration::Charge;
 use crate::documents::escrow;
 use crate::documents::radar::{Figures, Sighting, Wanted, is_silent, look};
@@ -45,6 +45,7 @@ pub(super) async fn metrics(context: &Context) -> Handled {
         of_process(&services, &snapshot, &mut gauges);
         of_databases(&services, &snapshot, &mut gauges);
         of_devices(&services, &snapshot, &mut gauges)?;
+        of_outbox(&services, &snapshot, &mut gauges)?;
         Ok(gauges.0)
     });
     let text = written.await.map_err(|_| StorageError::Panicked)??;
@@ -112,5 +113,22 @@ fn of_devices(services: &Services, snapshot: &Snapshot<'_>, gauges: &mut Gauges)
     gauges.plain("pending_documents", "Documents that devices say they did not send yet.", figures.pending_documents);
     gauges.plain("devices_escrowed", "Devices whose work waits for a decision.", figures.escrowed);
     gauges.plain("devices_alarm", "Devices that called after they said they were erased.", figures.alarms);
+    Ok(())
+}
+
+fn of_outbox(services: &Services, snapshot: &Snapshot<'_>, gauges: &mut Gauges) -> StorageResult<()> {
+    let counts = outbox::open_by_state(snapshot)?;
+    let by_state = counts.map(|(state, count)| (format!("{{state=\"{}\"}}", state.word()), count));
+    gauges.add(
+        "outbox_messages",
+        "Links that wait, are being sent, or were given up and can be sent again.",
+        &by_state,
+    );
+    let mut failing = Vec::new();
+    for webhook in &services.outbox.webhooks {
+        let cursor = event_cursors::find(snapshot, &webhook.name)?.unwrap_or_default();
+        failing.push((format!("{{webhook=\"{}\"}}", webhook.name), u64::from(cursor.attempts)));
+    }
+    gauges.add("event_webhook_failed_tries", "Tries in a row that an event webhook did not take.", &failing);
     Ok(())
 }

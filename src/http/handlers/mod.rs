@@ -17,6 +17,7 @@ mod local;
 mod manifests;
 mod metrics;
 mod node;
+mod outbox;
 mod pull;
 mod push;
 mod radar;
@@ -25,6 +26,7 @@ mod restore;
 mod second_person;
 mod server;
 mod session;
+mod sheets;
 mod stewards;
 mod users;
 mod wipes;
@@ -169,6 +171,10 @@ dispatch! {
         Endpoint::ChangeAccount => account_changes::change(context).await,
         Endpoint::DeleteAccount => account_changes::delete(context).await,
         Endpoint::MakeLink => links::make(context).await,
+        Endpoint::PrintSheet => sheets::print(context).await,
+        Endpoint::ListOutbox => outbox::list(context),
+        Endpoint::RetryMessage => outbox::change(context, outbox::Act::Retry).await,
+        Endpoint::CancelMessage => outbox::change(context, outbox::Act::Cancel).await,
         Endpoint::ShowLink => Ok(links::show(context)),
         Endpoint::UseLink => links::redeem(context).await,
         Endpoint::ReplaceHolder => custody::replace(context).await,
