@@ -1,7 +1,7 @@
 //! Points in time as HTTP writes them, always GMT and English.
 //!
-//! Two spellings: the usual one for headers (`Date`, `Last-Modified`) and the one with hyphens that CouchDB puts into
-//! the `Expires` of its cookies. Formats only; never reads a clock, never parses, knows no leap seconds.
+//! Three spellings: the usual one for headers (`Date`, `Last-Modified`), the one with hyphens that CouchDB puts into the
+//! `Expires` of its cookies, and the one of HTML. Formats only; never reads a clock, never parses, knows no leap seconds.
 
 const SECONDS_PER_DAY: u64 = 86_400;
 
@@ -21,6 +21,16 @@ pub fn header_date(unix_seconds: u64) -> String {
 #[must_use]
 pub fn cookie_date(unix_seconds: u64) -> String {
     write(unix_seconds, '-')
+}
+
+/// `2026-11-21T21:35:49Z` from seconds since 1970 (ISO 8601, as `<time datetime>` has it).
+#[must_use]
+pub fn iso_date(unix_seconds: u64) -> String {
+    let seconds = unix_seconds.min(LAST_SECOND);
+    let (days, rest) = (seconds / SECONDS_PER_DAY, seconds % SECONDS_PER_DAY);
+    let (year, month, day) = civil_date(days);
+    let (month, hour, minute, second) = (month + 1, rest / 3600, rest / 60 % 60, rest % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 fn write(unix_seconds: u64, separator: char) -> String {
@@ -51,11 +61,12 @@ fn civil_date(days_since_1970: u64) -> (u64, usize, u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::{cookie_date, header_date};
+    use super::{cookie_date, header_date, iso_date};
 
     #[test]
     fn known_moments_are_written_as_couchdb_writes_them() {
         assert_eq!(cookie_date(1_795_296_949), "Sat, 21-Nov-2026 21:35:49 GMT");
+        assert_eq!(iso_date(1_795_296_949), "2026-11-21T21:35:49Z");
         assert_eq!(header_date(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(header_date(0), "Thu, 01 Jan 1970 00:00:00 GMT");
     }

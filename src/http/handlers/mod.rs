@@ -21,13 +21,14 @@ mod push;
 mod radar;
 mod restore;
 mod server;
-mod session;
+pub(super) mod session;
 mod stewards;
 mod users;
 mod wipes;
 
 use settle_protocol::{Error, ErrorKind};
 
+use super::console;
 use super::endpoint::Endpoint;
 use super::error::HttpError;
 use super::pipeline::Context;
@@ -116,7 +117,9 @@ pub(crate) async fn call(endpoint: Endpoint, context: &mut Context) -> Handled {
         }
         Endpoint::QueryNotYet => not_yet("Queries (`_find`, `_index`, `_explain`) and partitions"),
         Endpoint::FunctionNotYet => not_yet("Views and other functions of design documents"),
-        Endpoint::ServerNotYet => not_yet("Server-side replication, database updates and the web interface"),
+        Endpoint::Console => Box::pin(console::answer(context)).await,
+        Endpoint::ConsoleElsewhere => Ok(console::elsewhere(context)),
+        Endpoint::ServerNotYet => not_yet("Server-side replication and database updates"),
         people => Box::pin(call_about_people(people, context)).await,
     }
 }

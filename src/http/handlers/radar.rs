@@ -47,6 +47,7 @@ fn wanted(context: &Context) -> Result<Wanted, Error> {
         pending: query.flag("pending"),
         escrowed: query.flag("escrowed"),
         alarm: query.flag("alarm"),
+        wipe: query.get("wipe").map(str::to_owned),
     })
 }
 
