@@ -41,8 +41,7 @@ demo: build clients
 	$(TARGET)/debug/settle demo
 
 test: deps
-	cargo test
-	cargo test -p settle-fuzz
+	cargo test --workspace
 
 bench: deps
 	cargo build --release
