@@ -16,7 +16,9 @@ struct Browser {
 }
 
 fn escaped(text: &str) -> String {
-    text.bytes().map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    text.bytes()
+        .map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
 }
 
 fn form(fields: &[(&str, &str)]) -> String {
@@ -103,7 +105,8 @@ fn phone_of_ann(server: &TestServer) -> String {
     let send = |request: Request| client.send(&request.header("Cookie", &cookie));
     send(Request::new("GET", "/medic/_changes")).expect(200);
     send(Request::new("POST", "/_device").json(&json!({"pending": 3}))).expect(200);
-    let held = json!({"_id": "held", "_rev": "1-a", "type": "data_record", "fields": {"patient_id": "nobody"}, "note": EVIL});
+    let held =
+        json!({"_id": "held", "_rev": "1-a", "type": "data_record", "fields": {"patient_id": "nobody"}, "note": EVIL});
     send(Request::new("POST", "/medic/_bulk_docs").json(&json!({"new_edits": false, "docs": [held]}))).expect(201);
     answer.json()["device"]["id"].as_str().expect("an id").to_owned()
 }
@@ -121,7 +124,9 @@ fn whole(answer: &Response) -> String {
 #[track_caller]
 fn checked_headers(answer: &Response) {
     let policy = answer.header("content-security-policy").unwrap_or_default();
-    for part in ["default-src 'none'", "style-src 'self'", "form-action 'self'", "frame-ancestors 'none'", "base-uri 'none'"] {
+    for part in
+        ["default-src 'none'", "style-src 'self'", "form-action 'self'", "frame-ancestors 'none'", "base-uri 'none'"]
+    {
         assert!(policy.contains(part), "{policy}");
     }
     for (name, value) in [
@@ -143,11 +148,31 @@ fn every_page_is_whole_and_shows_names_as_text() {
     let exposure = format!("{device_page}/exposure?database=medic");
     let bad_query = format!("/devices?account={}&place=area-1&silent=7", escaped(EVIL));
     for path in [
-        "", "/", "/devices", "/devices?place=area-1&pending=true", &bad_query, &device_page, &exposure, "/handover",
-        "/handover?text=ann", "/handover/replace?place=area-1", "/handover/undo?place=area-1", "/accounts",
-        "/accounts?state=active&text=ann", "/accounts/new", "/accounts/ann", "/accounts/ann/change", "/accounts/ann/retire",
-        "/grants", "/grants/new?to=ann", "/escrow", "/escrow/1", "/audit", "/audit?action=account&from=2020-01-01",
-        "/custody", "/custody?id=area-1&day=2020-01-01",
+        "",
+        "/",
+        "/devices",
+        "/devices?place=area-1&pending=true",
+        &bad_query,
+        &device_page,
+        &exposure,
+        "/handover",
+        "/handover?text=ann",
+        "/handover/replace?place=area-1",
+        "/handover/undo?place=area-1",
+        "/accounts",
+        "/accounts?state=active&text=ann",
+        "/accounts/new",
+        "/accounts/ann",
+        "/accounts/ann/change",
+        "/accounts/ann/retire",
+        "/grants",
+        "/grants/new?to=ann",
+        "/escrow",
+        "/escrow/1",
+        "/audit",
+        "/audit?action=account&from=2020-01-01",
+        "/custody",
+        "/custody?id=area-1&day=2020-01-01",
     ] {
         whole(&browser.get(path));
     }
@@ -242,8 +267,11 @@ fn forms_from_elsewhere_change_nothing() {
     let bare = browser.send(request(&browser, &right));
     assert_eq!(bare.status, 403);
     browser.cookies = session;
+    browser.token.clone_from(&right);
     assert_eq!(server.admin().get("/_accounts/ann").expect(200).json()["state"], "active");
-    browser.send(request(&browser, &right).header("Sec-Fetch-Site", "same-origin").header("Origin", "null")).expect(303);
+    browser
+        .send(request(&browser, &right).header("Sec-Fetch-Site", "same-origin").header("Origin", "null"))
+        .expect(303);
     assert_eq!(server.admin().get("/_accounts/ann").expect(200).json()["state"], "disabled");
     // A password alone, which browsers repeat by themselves, is no login here.
     let shown = server.admin().get("/_console/devices").expect(303);
@@ -263,14 +291,29 @@ fn what_is_not_for_somebody_is_what_is_not_there() {
     let mut ann = Browser::logged_in(&server, "ann", PASSWORD);
     let nowhere = stripped(&mut ann, "/nowhere");
     assert_eq!(nowhere.0, 404);
-    let all = ["", "/devices", "/devices/00", "/handover", "/handover/replace?place=area-1", "/accounts", "/accounts/ann", "/grants/new", "/escrow",
-        "/escrow/1", "/audit", "/audit/export", "/custody?id=area-1"];
+    let all = [
+        "",
+        "/devices",
+        "/devices/00",
+        "/handover",
+        "/handover/replace?place=area-1",
+        "/accounts",
+        "/accounts/ann",
+        "/grants/new",
+        "/escrow",
+        "/escrow/1",
+        "/audit",
+        "/audit/export",
+        "/custody?id=area-1",
+    ];
     for path in all {
         assert_eq!(stripped(&mut ann, path), nowhere, "{path}");
     }
     let mut boss = Browser::logged_in(&server, "boss", PASSWORD);
     let nowhere = stripped(&mut boss, "/nowhere");
-    for path in ["/escrow", "/escrow/1", "/escrow/2", "/audit", "/custody?id=pat-1", "/custody?id=nobody", "/accounts/nobody"] {
+    for path in
+        ["/escrow", "/escrow/1", "/escrow/2", "/audit", "/custody?id=pat-1", "/custody?id=nobody", "/accounts/nobody"]
+    {
         assert_eq!(stripped(&mut boss, path), nowhere, "{path}");
     }
 }
@@ -280,8 +323,18 @@ fn an_administrator_of_accounts_cannot_tell_a_full_database_from_an_empty_one() 
     let pages = |with_patients| {
         let server = district(with_patients);
         let mut boss = Browser::logged_in(&server, "boss", PASSWORD);
-        let shown = ["", "/devices?account=ann", "/handover", "/accounts", "/accounts/ann", "/grants", "/escrow", "/custody?id=pat-1",
-            "/handover/replace?place=pat-1", "/handover/undo?place=area-1"];
+        let shown = [
+            "",
+            "/devices?account=ann",
+            "/handover",
+            "/accounts",
+            "/accounts/ann",
+            "/grants",
+            "/escrow",
+            "/custody?id=pat-1",
+            "/handover/replace?place=pat-1",
+            "/handover/undo?place=area-1",
+        ];
         shown.map(|path| {
             let text = boss.get(path).text().replace(&boss.token, "");
             assert!(!text.contains("Hush"), "{path}");

@@ -210,7 +210,9 @@ pub fn advice(account: &AccountRow, judged: &Judged, wipe_ordered: bool) -> (Nex
         Standing::Draining => {
             (Next::Push, "This device was withdrawn. Your unsent work is still being sent; please stay connected.")
         }
-        Standing::Drained if may_log_in => (Next::Reauth, "Your work has arrived. Log in with your new password or link."),
+        Standing::Drained if may_log_in => {
+            (Next::Reauth, "Your work has arrived. Log in with your new password or link.")
+        }
         Standing::Drained => (Next::None, "All work of this device has arrived. Hand it to your supervisor."),
         Standing::Retired if may_log_in => {
             (Next::Reauth, "Log in with your new password or link; work that was not sent yet is sent then.")

@@ -78,7 +78,9 @@ pub(super) async fn make(visit: &Visit<'_>) -> Handled {
 /// `POST grants/ID/revoke`.
 pub(super) async fn revoke(visit: &Visit<'_>, id: &str) -> Handled {
     let revoked = match needed(visit, &["reason"]) {
-        Ok(()) => visit.post(&Address::api(&["_grants", id, "revoke"]), Value::Object(visit.body_of(&["reason"]))).await,
+        Ok(()) => {
+            visit.post(&Address::api(&["_grants", id, "revoke"]), Value::Object(visit.body_of(&["reason"]))).await
+        }
         Err(missing) => Err(missing),
     };
     match revoked {

@@ -82,7 +82,14 @@ mod tests {
         for inside in ["/_console/devices?place=a%20b", "/_console/handover"] {
             assert_eq!(next_of(Some(inside)), Some(inside));
         }
-        let outside = ["//evil.example/", "/_console/\\evil", "https://evil.example", "/medic/doc", "/_console/logout", "/_console/a b"];
+        let outside = [
+            "//evil.example/",
+            "/_console/\\evil",
+            "https://evil.example",
+            "/medic/doc",
+            "/_console/logout",
+            "/_console/a b",
+        ];
         for outside in outside {
             assert_eq!(next_of(Some(outside)), None, "{outside}");
         }

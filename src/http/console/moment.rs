@@ -55,7 +55,10 @@ mod tests {
         let expected = "<time datetime=\"2026-11-21T21:35:49Z\">21 Nov 2026 21:35 UTC</time> <span class=\"ago\">(3 days ago)</span>";
         assert_eq!(moment, expected);
         assert_eq!(super::moment(0, 5).to_string(), "never");
-        assert_eq!([distance(100, 130), distance(100, 40), distance(7300, 100)], ["just now", "in 1 minute", "in 2 hours"]);
+        assert_eq!(
+            [distance(100, 130), distance(100, 40), distance(7300, 100)],
+            ["just now", "in 1 minute", "in 2 hours"]
+        );
     }
 
     #[test]

@@ -82,7 +82,9 @@ impl<'a> Page<'a> {
 fn typed(visit: &Visit<'_>) -> Value {
     let pairs: Vec<(&str, &str)> = match visit.submits() {
         true => visit.form.fields().collect(),
-        false => visit.context.request.query.pairs().iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
+        false => {
+            visit.context.request.query.pairs().iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+        }
     };
     let shown = pairs.into_iter().filter(|(name, _)| !matches!(*name, "password" | "token"));
     let typed: Map<String, Value> = shown.map(|(name, value)| (name.to_owned(), value.into())).collect();

@@ -39,8 +39,7 @@ pub(super) async fn show(visit: &Visit<'_>) -> Handled {
 
 /// The phones of one database, by place.
 async fn area(visit: &Visit<'_>, database: &str) -> Result<Value, HttpError> {
-    let mut figures =
-        visit.get(&Address::api(&["_devices"]).with("database", database).with("rollup", "true")).await?;
+    let mut figures = visit.get(&Address::api(&["_devices"]).with("database", database).with("rollup", "true")).await?;
     let ids: Vec<String> = rows(&figures["rows"]).iter().map(|row| text(&row["place"])).collect();
     let names = place_names(visit, database, &ids).await;
     for row in figures["rows"].as_array_mut().into_iter().flatten() {

@@ -116,7 +116,8 @@ fn page(arguments: Rest<Value>) -> Result<Value, Error> {
 /// A field of a form, with its label, its hint, what was typed before, and what was wrong with it, tied together for screen
 /// readers. Options: `kind`, `value`, `hint`, `required`, `complete`, `options`, and `of` for one of several forms of a page.
 fn part(state: &State<'_, '_>, template: &str, name: &str, label: &str, options: &Kwargs) -> Result<Value, Error> {
-    let looked_up = |name: &str| state.lookup(name).ok_or_else(|| Error::new(ErrorKind::UndefinedError, name.to_owned()));
+    let looked_up =
+        |name: &str| state.lookup(name).ok_or_else(|| Error::new(ErrorKind::UndefinedError, name.to_owned()));
     let form = options.get::<Option<String>>("of")?;
     let is_answered = match (&form, looked_up("form")?.as_str()) {
         (Some(form), Some(answered)) => form == answered,
@@ -179,13 +180,16 @@ mod tests {
             shown.unwrap_or_else(|error| panic!("{error:#}"))
         };
         let row = context! {device => "ab", name => evil, account => evil, places => vec![evil], standing => "active",
-            last_seen => 0, last_push => 0, pending => (), escrowed => 0};
+        last_seen => 0, last_push => 0, pending => (), escrowed => 0};
         let phones = shown("parts/phones.html", context! {phones => vec![row], now => 5});
         assert!(phones.matches("&lt;script&gt;").count() == 3 && !phones.contains("<script"), "{phones}");
         let field = context! {id => "x", name => "x", label => evil, value => evil, hint => evil, wrong => evil, kind => "text",
-            complete => "off", required => true, options => ()};
+        complete => "off", required => true, options => ()};
         let field = shown("parts/field.html", field);
-        assert!(!field.contains("<script") && !field.contains("\"<") && field.matches("&quot;").count() == 4, "{field}");
+        assert!(
+            !field.contains("<script") && !field.contains("\"<") && field.matches("&quot;").count() == 4,
+            "{field}"
+        );
     }
 
     #[test]

@@ -37,7 +37,9 @@ impl<'a> Visit<'a> {
         let form = if context.request.method == "POST" {
             let kind = context.request.header("content-type").unwrap_or_default();
             if kind.split(';').next().unwrap_or_default().trim() != "application/x-www-form-urlencoded" {
-                return Err(Error::new(ErrorKind::BadContentType, "The console takes forms of its own pages only.").into());
+                return Err(
+                    Error::new(ErrorKind::BadContentType, "The console takes forms of its own pages only.").into()
+                );
             }
             let body = context.read_body(LONGEST).await?;
             Form::parse(&body)?
@@ -80,8 +82,8 @@ impl<'a> Visit<'a> {
         if !self.browser.is_new {
             return answer;
         }
-        let secure = self.context.services.cookies().secure
-            || self.context.request.header("x-forwarded-proto") == Some("https");
+        let secure =
+            self.context.services.cookies().secure || self.context.request.header("x-forwarded-proto") == Some("https");
         let cookie = HeaderValue::from_str(&self.browser.cookie(secure));
         let mut answer = answer;
         if let Ok(cookie) = cookie {

@@ -79,7 +79,9 @@ pub(super) fn next_step(device: &Value) -> &'static str {
         return "It called again after it said that it was erased: somebody may still use it. Find out who has it.";
     }
     match device["wipe"]["state"].as_str() {
-        Some("asked") => return "Somebody asked to erase it without proof that everything was sent. A second person must confirm.",
+        Some("asked") => {
+            return "Somebody asked to erase it without proof that everything was sent. A second person must confirm.";
+        }
         Some("ordered") => return "It is told to erase itself when it calls. Wait for that.",
         Some("reported") => return "It says that it has erased itself. Nothing more to do.",
         _ => {}
@@ -91,10 +93,18 @@ pub(super) fn next_step(device: &Value) -> &'static str {
         (Some("draining"), _) if pending => "It says that it holds work. Get it onto a network, so that it sends.",
         (Some("draining"), _) => "Get it onto a network once, so that it sends what it may hold.",
         (Some("drained"), Some("manifest")) => "Everything has arrived, and there is a receipt. It may be erased.",
-        (Some("drained"), Some("overridden")) => "Two people took responsibility for what it may hold. It may be erased.",
-        (Some("drained"), _) => "Probably everything has arrived, but there is no proof. Collect the phone and look at it.",
-        (Some("retired"), _) => "Its time to send is over. If it is found and holds work, its owner logs in on it anew.",
-        (Some("cut"), _) => "It is cut off. If it is found, its owner logs in on it anew and sends; only then may it be erased.",
+        (Some("drained"), Some("overridden")) => {
+            "Two people took responsibility for what it may hold. It may be erased."
+        }
+        (Some("drained"), _) => {
+            "Probably everything has arrived, but there is no proof. Collect the phone and look at it."
+        }
+        (Some("retired"), _) => {
+            "Its time to send is over. If it is found and holds work, its owner logs in on it anew."
+        }
+        (Some("cut"), _) => {
+            "It is cut off. If it is found, its owner logs in on it anew and sends; only then may it be erased."
+        }
         _ => "Nothing is known.",
     }
 }
