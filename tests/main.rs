@@ -7,6 +7,7 @@ mod architecture;
 mod audit;
 mod backup;
 mod clients;
+mod console;
 mod durability;
 mod duties;
 mod fuzz_seeds;

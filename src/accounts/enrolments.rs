@@ -84,6 +84,9 @@ pub enum Kind {
     Basic,
 }
 
+/// What the console calls itself as a program: a browser that holds no work, so its silence means nothing.
+pub const CONSOLE_APP: &str = "Settle console";
+
 /// A device. Times are seconds since 1970, 0: never.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]

@@ -1,7 +1,8 @@
 //! Points in time as HTTP writes them, always GMT and English.
 //!
-//! Three spellings: the usual one for headers (`Date`, `Last-Modified`) and the one with hyphens that CouchDB puts into
-//! the `Expires` of its cookies; and a plain one for people. Formats only; never reads a clock, never parses, knows no leap seconds.
+//! Four spellings: the usual one for headers (`Date`, `Last-Modified`), the one with hyphens that CouchDB puts into the
+//! `Expires` of its cookies, the one of HTML, and a plain one for people. Formats only; never reads a clock, never
+//! parses, knows no leap seconds.
 
 const SECONDS_PER_DAY: u64 = 86_400;
 
@@ -32,6 +33,16 @@ pub fn plain_date(unix_seconds: u64) -> String {
     format!("{year:04}-{:02}-{day:02} {:02}:{:02} UTC", month + 1, rest / 3600, rest / 60 % 60)
 }
 
+/// `2026-11-21T21:35:49Z` from seconds since 1970 (ISO 8601, as `<time datetime>` has it).
+#[must_use]
+pub fn iso_date(unix_seconds: u64) -> String {
+    let seconds = unix_seconds.min(LAST_SECOND);
+    let (days, rest) = (seconds / SECONDS_PER_DAY, seconds % SECONDS_PER_DAY);
+    let (year, month, day) = civil_date(days);
+    let (month, hour, minute, second) = (month + 1, rest / 3600, rest / 60 % 60, rest % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
 fn write(unix_seconds: u64, separator: char) -> String {
     let seconds = unix_seconds.min(LAST_SECOND);
     let (days, rest) = (seconds / SECONDS_PER_DAY, seconds % SECONDS_PER_DAY);
@@ -60,12 +71,13 @@ fn civil_date(days_since_1970: u64) -> (u64, usize, u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::{cookie_date, header_date, plain_date};
+    use super::{cookie_date, header_date, iso_date, plain_date};
 
     #[test]
     fn known_moments_are_written_as_couchdb_writes_them() {
         assert_eq!(cookie_date(1_795_296_949), "Sat, 21-Nov-2026 21:35:49 GMT");
         assert_eq!(plain_date(1_795_296_949), "2026-11-21 21:35 UTC");
+        assert_eq!(iso_date(1_795_296_949), "2026-11-21T21:35:49Z");
         assert_eq!(header_date(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(header_date(0), "Thu, 01 Jan 1970 00:00:00 GMT");
     }

@@ -17,7 +17,7 @@ use super::filed::{Filed, filed_of};
 use super::moves::devices;
 use super::tables::DatabaseId;
 use crate::access::placement::{Anchor, of_contact};
-use crate::accounts::enrolments::{self, DeviceId, Enrolment, Kind, Wipe};
+use crate::accounts::enrolments::{self, CONSOLE_APP, DeviceId, Enrolment, Kind, Wipe};
 use crate::accounts::standing::{Judged, Standing, judge};
 use crate::accounts::tables::{ACCOUNTS, AccountRow};
 use crate::storage::{Family, Range, Read, StorageResult, hex};
@@ -46,6 +46,8 @@ pub struct Wanted {
     pub escrowed: bool,
     /// That called after they said they were erased.
     pub alarm: bool,
+    /// Whose order to erase is in this state: `asked` (a second person is needed), `ordered`, `reported`.
+    pub wipe: Option<String>,
 }
 
 /// A device as the radar sees it.
@@ -89,10 +91,11 @@ impl Sighting {
     fn is_wanted(&self, wanted: &Wanted, now: u64) -> bool {
         (wanted.standings.is_empty() || wanted.standings.contains(&self.judged.standing))
             && wanted.kind.is_none_or(|kind| kind == self.row.kind)
-            && wanted.silent_days.is_none_or(|days| self.silence(now) > days * DAY)
+            && wanted.silent_days.is_none_or(|days| self.row.app != CONSOLE_APP && self.silence(now) > days * DAY)
             && !(wanted.pending && self.pending() == 0)
             && !(wanted.escrowed && self.escrowed() == 0)
             && !(wanted.alarm && self.row.alarm == 0)
+            && wanted.wipe.as_deref().is_none_or(|state| self.row.wipe.as_ref().map(wipe_state) == Some(state))
     }
 
     /// What others may know of it: never what it holds.
@@ -138,13 +141,17 @@ impl Sighting {
     }
 }
 
-/// An order to erase, and how far it is. What a device reports proves nothing.
-fn wipe_json(wipe: &Wipe) -> Value {
-    let state = match (wipe.ordered_at, wipe.reported_at) {
+fn wipe_state(wipe: &Wipe) -> &'static str {
+    match (wipe.ordered_at, wipe.reported_at) {
         (0, _) => "asked",
         (_, 0) => "ordered",
         _ => "reported",
-    };
+    }
+}
+
+/// An order to erase, and how far it is. What a device reports proves nothing.
+fn wipe_json(wipe: &Wipe) -> Value {
+    let state = wipe_state(wipe);
     let mut view = serde_json::to_value(wipe).unwrap_or_default();
     view["state"] = state.into();
     view["evidence"] = if state == "reported" { "self_report".into() } else { Value::Null };
@@ -361,7 +368,8 @@ impl Figures {
 /// Whether somebody should ask where a device is: it may still bring something, and has not called for so many days.
 #[must_use]
 pub fn is_silent(sighting: &Sighting, days: u64, now: u64) -> bool {
-    matches!(sighting.judged.standing, Standing::Active | Standing::Draining) && sighting.silence(now) > days * DAY
+    let may_bring = matches!(sighting.judged.standing, Standing::Active | Standing::Draining);
+    may_bring && sighting.row.app != CONSOLE_APP && sighting.silence(now) > days * DAY
 }
 
 /// Devices counted by the places right below `place` (without one: by the tops of the hierarchy) that their accounts' places

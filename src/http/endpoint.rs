@@ -76,6 +76,8 @@ pub enum Endpoint {
     Confirmations,
     BreakGlass,
     BrokenGlass,
+    Console,
+    ConsoleElsewhere,
     ServerNotYet,
     DatabaseInfo,
     CreateDatabase,
@@ -219,8 +221,10 @@ routes! {
     ServerNotYet          "GET,POST"     [Lit("_replicate")]                             Operate;
     ServerNotYet          "GET"          [Lit("_scheduler"), Rest]                       Operate;
     ServerNotYet          "GET"          [Lit("_db_updates")]                            Operate;
-    ServerNotYet          "GET"          [Lit("_utils")]                                 Anyone;
-    ServerNotYet          "GET"          [Lit("_utils"), Rest]                           Anyone;
+    Console               "GET,POST"     [Lit("_console")]                               Anyone;
+    Console               "GET,POST"     [Lit("_console"), Rest]                         Anyone;
+    ConsoleElsewhere      "GET"          [Lit("_utils")]                                 Anyone;
+    ConsoleElsewhere      "GET"          [Lit("_utils"), Rest]                           Anyone;
 
     DatabaseInfo          "GET"          [Db]                                            Push;
     CreateDatabase        "PUT"          [Db]                                            Operate;

@@ -6,6 +6,7 @@
 
 pub mod client;
 mod compression;
+mod console;
 mod cors;
 mod endpoint;
 mod error;

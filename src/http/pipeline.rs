@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue, SERVER, SET_COOKIE};
 use settle_protocol::{Error, ErrorKind};
@@ -17,13 +18,13 @@ use super::handlers;
 use super::in_flight::{ended_at, guarded};
 use super::request::Request;
 use super::response::{Answer, AnswerBody};
-use super::{compression, cors};
+use super::{compression, console, cors};
 use crate::access::need::{Need, permit};
 use crate::access::view::View;
 use crate::accounts::caller::{Caller, Proof};
 use crate::accounts::error::AccountError;
 use crate::accounts::glass;
-use crate::accounts::login::Credentials;
+use crate::accounts::login::{Credentials, LoginError};
 use crate::accounts::standing::{Drain, Right};
 use crate::accounts::withdrawals::Actor;
 use crate::audit::{self, Entry};
@@ -168,7 +169,7 @@ pub(crate) async fn answer(
     } else {
         match Request::new(request, network) {
             Ok(request) => {
-                let origin = cors::allowed_origin(&settings, &request);
+                let origin = cors::allowed_origin(&settings, &request).filter(|_| !console::is_about(&request));
                 let mut answer = dispatch(services, Arc::clone(&settings), request).await;
                 if let Some(origin) = origin {
                     cors::add(&settings, origin, &mut answer.headers);
@@ -195,7 +196,7 @@ pub(crate) async fn answer(
 }
 
 async fn dispatch(services: Arc<Services>, settings: Arc<Settings>, request: Request) -> Answer {
-    if let Some(answer) = cors::preflight(&settings, &request) {
+    if let Some(answer) = cors::preflight(&settings, &request).filter(|_| !console::is_about(&request)) {
         return answer;
     }
     let shown = Credentials {
@@ -206,10 +207,12 @@ async fn dispatch(services: Arc<Services>, settings: Arc<Settings>, request: Req
     };
     let now = services.clock.now_kept(&services.store);
     let by_link = request.segments.len() == 2 && request.segment(0) == "_links";
-    let logging_in = by_link || (request.method == "POST" && request.segments == ["_session"]);
+    let console = console::is_about(&request); // shows its own login to whoever is not logged in
+    let logging_in = by_link || console || (request.method == "POST" && request.segments == ["_session"]);
     let caller = match services.logins.caller(&shown, &services.cookies(), now).await {
         Ok(caller) => caller,
-        Err(_) if logging_in => Caller::anonymous(), // an old cookie or password must not keep anybody from logging in
+        Err(LoginError::Account(_)) if console => Caller::anonymous(),
+        Err(_) if logging_in && !console => Caller::anonymous(), // an old cookie or password must not keep anybody from logging in
         Err(error) => return challenge(&settings, Answer::error(&error.into())),
     };
     let renewed = caller.renewed_cookie.clone();
@@ -223,6 +226,13 @@ async fn dispatch(services: Arc<Services>, settings: Arc<Settings>, request: Req
         answer.headers.insert(SET_COOKIE, cookie);
     }
     if answer.status == 401 { challenge(&settings, answer) } else { answer }
+}
+
+/// Another request of the same caller, as if it had come by itself: with it the console asks the API, so that the API alone
+/// decides, audits and refuses.
+pub(crate) fn within(context: &Context, request: Request) -> BoxFuture<'static, Result<Answer, HttpError>> {
+    let (services, settings) = (Arc::clone(&context.services), Arc::clone(&context.settings));
+    handle(services, settings, context.caller.clone(), request, false).boxed()
 }
 
 async fn handle(

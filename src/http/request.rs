@@ -25,6 +25,8 @@ pub(crate) struct Request {
     pub(crate) query: Query,
     pub(crate) network: IpAddr,
     body: Option<Incoming>,
+    /// A body that is here already, instead.
+    whole: Option<Bytes>,
 }
 
 impl Request {
@@ -42,7 +44,23 @@ impl Request {
             query,
             network,
             body: Some(body),
+            whole: None,
         })
+    }
+
+    /// A request that the server makes itself, on behalf of whoever made another one.
+    pub(crate) fn on_behalf(
+        of: &Self,
+        method: Method,
+        target: &str,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Self, Error> {
+        let uri: Uri = target.parse().map_err(|_| Error::bad_request("This cannot be asked for."))?;
+        let reads = matches!(method.as_str(), "GET" | "HEAD");
+        let segments = segments_of(uri.path(), reads)?;
+        let query = query_of(uri.query().unwrap_or_default())?;
+        Ok(Self { method, uri, headers, segments, query, network: of.network, body: None, whole: Some(body) })
     }
 
     /// A header as text; `None` when it is not there or no text.
@@ -88,6 +106,9 @@ impl Request {
         };
         if self.declared_length().is_some_and(|length| length > limit) {
             return Err(too_large());
+        }
+        if let Some(whole) = self.whole.take() {
+            return Ok(whole);
         }
         memory.fits(self.declared_length().unwrap_or_default()).map_err(no_memory)?;
         let Some(mut body) = self.take_body() else { return Ok(Bytes::new()) };

@@ -25,7 +25,7 @@ mod reach;
 mod restore;
 mod second_person;
 mod server;
-mod session;
+pub(super) mod session;
 mod sheets;
 mod stewards;
 mod users;
@@ -33,6 +33,7 @@ mod wipes;
 
 use settle_protocol::{Error, ErrorKind};
 
+use super::console;
 use super::endpoint::Endpoint;
 use super::error::HttpError;
 use super::pipeline::Context;
@@ -143,7 +144,9 @@ dispatch! {
         },
         Endpoint::QueryNotYet => not_yet("Queries (`_find`, `_index`, `_explain`) and partitions"),
         Endpoint::FunctionNotYet => not_yet("Views and other functions of design documents"),
-        Endpoint::ServerNotYet => not_yet("Server-side replication, database updates and the web interface"),
+        Endpoint::Console => Box::pin(console::answer(context)).await,
+        Endpoint::ConsoleElsewhere => Ok(console::elsewhere(context)),
+        Endpoint::ServerNotYet => not_yet("Server-side replication and database updates"),
     },
     {
         Endpoint::OwnDevice => devices::own(context),

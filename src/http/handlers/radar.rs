@@ -35,6 +35,14 @@ fn number(context: &Context, name: &str) -> Result<Option<u64>, Error> {
     parsed.transpose()
 }
 
+fn wipe_state(context: &Context) -> Result<Option<String>, Error> {
+    match context.request.query.get("wipe") {
+        None => Ok(None),
+        Some(state @ ("asked" | "ordered" | "reported")) => Ok(Some(state.to_owned())),
+        Some(_) => Err(Error::bad_request("`wipe` must be asked, ordered or reported.")),
+    }
+}
+
 fn wanted(context: &Context) -> Result<Wanted, Error> {
     let query = &context.request.query;
     let standings = query.get("standing").into_iter().flat_map(|list| list.split(','));
@@ -47,6 +55,7 @@ fn wanted(context: &Context) -> Result<Wanted, Error> {
         pending: query.flag("pending"),
         escrowed: query.flag("escrowed"),
         alarm: query.flag("alarm"),
+        wipe: wipe_state(context)?,
     })
 }
 

@@ -120,27 +120,48 @@ pub(super) async fn log_in(context: &mut Context) -> Handled {
     if let Some(token) = form.link {
         return log_in_by_link(context, token, form.device).await;
     }
-    let services = &context.services;
-    let (cookies, now) = (services.cookies(), services.clock.now());
-    let request = LoginRequest {
-        name: form.name,
-        password: form.password,
-        device: form.device,
-        proved: context.caller.pass.clone().filter(|_| context.caller.proof == Proof::Cookie),
-        network: context.request.network,
-        now,
-        device_session_seconds: context.settings.device_session_seconds,
-    };
-    let named = request.device.is_some();
-    let logged_in = match services.logins.log_in(request, &cookies, random()).await {
+    let named = form.device.is_some();
+    let seconds = context.settings.device_session_seconds;
+    let logged_in = match begin(context, form.name, form.password, form.device, seconds).await {
         Ok(logged_in) => logged_in,
         Err(LoginError::Account(error)) => {
             let answer = Answer::error(&HttpError::from(error));
-            return Ok(answer.header("set-cookie", &cookies.clearing_cookie(now)));
+            let services = &context.services;
+            return Ok(answer.header("set-cookie", &services.cookies().clearing_cookie(services.clock.now())));
         }
         Err(error) => return Err(error.into()),
     };
-    if let Some(credential) = logged_in.upgrade
+    let mut body = json!({"ok": true, "name": logged_in.name, "roles": logged_in.roles});
+    if let Some((device, judged)) = logged_in.device.filter(|_| named) {
+        body["device"] = json!({"id": hex(&device), "standing": judged.standing});
+    }
+    let answer = match context.request.query.get("next") {
+        Some(next) => Answer::json(302, body.to_string()).location(&format!("{}{next}", context.base())),
+        None => Answer::json(200, body.to_string()),
+    };
+    Ok(answer.header("set-cookie", &logged_in.cookie))
+}
+
+/// Begins a session with a name and a password; that of a named device lives so many seconds without use.
+pub(in crate::http) async fn begin(
+    context: &Context,
+    name: String,
+    password: String,
+    device: Option<ClientDevice>,
+    device_session_seconds: u64,
+) -> Result<LoggedIn, LoginError> {
+    let services = &context.services;
+    let request = LoginRequest {
+        name,
+        password,
+        device,
+        proved: context.caller.pass.clone().filter(|_| context.caller.proof == Proof::Cookie),
+        network: context.request.network,
+        now: services.clock.now(),
+        device_session_seconds,
+    };
+    let logged_in = services.logins.log_in(request, &services.cookies(), random()).await?;
+    if let Some(credential) = logged_in.upgrade.clone()
         && let Ok(users) = services.catalogue.find(USERS)
     {
         let name = logged_in.name.clone();
@@ -154,15 +175,7 @@ pub(super) async fn log_in(context: &mut Context) -> Handled {
             tracing::warn!(%error, "a weak password hash could not be replaced");
         }
     }
-    let mut body = json!({"ok": true, "name": logged_in.name, "roles": logged_in.roles});
-    if let Some((device, judged)) = logged_in.device.filter(|_| named) {
-        body["device"] = json!({"id": hex(&device), "standing": judged.standing});
-    }
-    let answer = match context.request.query.get("next") {
-        Some(next) => Answer::json(302, body.to_string()).location(&format!("{}{next}", context.base())),
-        None => Answer::json(200, body.to_string()),
-    };
-    Ok(answer.header("set-cookie", &logged_in.cookie))
+    Ok(logged_in)
 }
 
 /// `POST /_session` with a link.
