@@ -311,10 +311,28 @@ fn what_is_not_for_somebody_is_what_is_not_there() {
     }
     let mut boss = Browser::logged_in(&server, "boss", PASSWORD);
     let nowhere = stripped(&mut boss, "/nowhere");
-    for path in
-        ["/escrow", "/escrow/1", "/escrow/2", "/audit", "/custody?id=pat-1", "/custody?id=nobody", "/accounts/nobody"]
-    {
+    for path in ["/escrow", "/escrow/1", "/escrow/2", "/custody?id=pat-1", "/custody?id=nobody", "/accounts/nobody"] {
         assert_eq!(stripped(&mut boss, path), nowhere, "{path}");
+    }
+    let (status, own) = stripped(&mut boss, "/audit");
+    assert!(
+        status == 200 && own.contains("what you did yourself") && !own.contains(">admin<"),
+        "only what boss did: {own}"
+    );
+}
+
+#[test]
+fn an_auditor_reads_about_people_and_changes_nothing() {
+    let server = district(true);
+    phone_of_ann(&server);
+    let auditor = json!({"name": "rita", "password": PASSWORD, "roles": ["auditor"], "link": false});
+    server.admin().post("/_accounts", &auditor).expect(201);
+    let mut rita = Browser::logged_in(&server, "rita", PASSWORD);
+    for path in ["", "/devices", "/accounts", "/accounts/ann", "/grants", "/audit"] {
+        assert_eq!(rita.get(path).status, 200, "{path}");
+    }
+    for path in ["/escrow", "/handover/replace?place=area-1"] {
+        assert_eq!(rita.get(path).status, 404, "{path}");
     }
 }
 
