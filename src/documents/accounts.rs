@@ -6,7 +6,7 @@
 use serde_json::Value;
 use settle_protocol::{Error, ErrorKind};
 
-use super::administration::{Charge, charge_of, first_beyond};
+use super::administration::{Charge, charge_of, first_beyond, not_yours_to_give};
 use super::databases::Database;
 use super::error::{DocumentError, DocumentResult};
 use super::judging::Author;
@@ -187,7 +187,7 @@ impl Desk<'_> {
         if let Some(roles) = roles {
             check_roles(roles)?;
             if let Some(role) = first_beyond(&self.caller, roles) {
-                return Err(Error::forbidden(format!("The role {role} is not yours to give.")).into());
+                return Err(not_yours_to_give(role).into());
             }
         }
         let Some(places) = places else { return Ok(()) };
