@@ -103,6 +103,11 @@ impl Response {
         self.headers.get(name)
     }
 
+    /// The cookie that the answer sets, as a request shows it: `name=value`.
+    pub(crate) fn cookie(&self) -> Option<String> {
+        Some(self.header("set-cookie")?.split(';').next()?.to_owned())
+    }
+
     /// The body, unpacked if it says gzip and is.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         unpack(self.header("content-encoding"), &self.body)
