@@ -99,6 +99,9 @@ pub(crate) struct Response {
 }
 
 impl Response {
+    /// Headers that are others with every answer.
+    pub(crate) const OF_ONE_ANSWER: [&str; 3] = ["date", "set-cookie", "x-couch-request-id"];
+
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)
     }
