@@ -92,7 +92,7 @@ impl Writing<'_, '_> {
     fn put_filed_in(&mut self, id: &str, row: &[u8], filed: Filed) -> StorageResult<()> {
         let row = DocumentRow::with_filed(row, &encoded(&filed)).ok_or(CORRUPT)?;
         self.batch.put_bytes(DOCUMENTS.family(), DocumentKey::bytes(self.id, id), row);
-        self.known.note(id, Some(&Rc::new(filed)));
+        self.known.note_now(id, filed);
         Ok(())
     }
 
@@ -177,8 +177,8 @@ impl Writing<'_, '_> {
         let key = DocumentKey::bytes(self.id, id);
         if renewal.change.is_some() {
             row.filed = encoded(&new);
-            self.batch.put_bytes(DOCUMENTS.family(), key, encoded(&row));
-            self.known.note(id, Some(&Rc::new(new)));
+            self.batch.put_value(DOCUMENTS.family(), &key, &row);
+            self.known.note_now(id, new);
         } else {
             self.batch.delete_bytes(DOCUMENTS.family(), key);
             self.known.note(id, None);
@@ -188,11 +188,11 @@ impl Writing<'_, '_> {
 
     /// Line, claim, and the two sides of "primary contact"; notes what follows from a change of them.
     fn update_contact(&mut self, id: &str, old: &Filed, new: &mut Filed, then: &mut Consequences) -> StorageResult<()> {
-        let anchor = of_contact(id);
         let (was, is) = (old.contact().is_some(), new.contact().is_some());
         if !was && !is {
             return Ok(());
         }
+        let anchor = of_contact(id);
         new.line = match new.contact() {
             Some(contact) => self.line_of(id, &contact.parents)?,
             None => Vec::new(),
@@ -379,7 +379,7 @@ impl Writing<'_, '_> {
                 entry.left = Some(position);
                 if entry.way.is_shown() {
                     self.batch.put_bytes(Family::Feed, key, FeedView::left(id));
-                    self.reached.insert(entry.anchor);
+                    self.reach(&entry.anchor);
                 }
             }
             entries.push(entry);
@@ -394,9 +394,9 @@ impl Writing<'_, '_> {
             let written = |entry: &&Entry| entry.left.is_none() && (!moving || entry.joined == position);
             for entry in entries.iter().filter(written) {
                 let key = feed_key(database, &entry.anchor, entry.way, entry.depth, position);
-                self.batch.put_bytes(Family::Feed, key, bytes.clone());
+                self.batch.put_slice(Family::Feed, &key, &bytes);
                 if entry.way.is_shown() {
-                    self.reached.insert(entry.anchor);
+                    self.reach(&entry.anchor);
                 }
             }
         }
@@ -534,7 +534,7 @@ impl Writing<'_, '_> {
         if !moving {
             let key_at = |position| CHANGES.key(&ChangeKey { database: self.id, position });
             self.batch.delete_bytes(Family::Changes, key_at(before));
-            self.batch.put_bytes(Family::Changes, key_at(position), change.clone());
+            self.batch.put_slice(Family::Changes, &key_at(position), &change);
             DocumentRow::set_position_in(&mut row, position);
         }
         self.write_rows(id, &old, &mut new, places, &Renewal { before: Some(before), change: Some(&change), moving });
