@@ -38,6 +38,7 @@ client_files!(
     requests,
     scope,
     servers,
+    tools,
     withdrawal
 );
 
