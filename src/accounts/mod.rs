@@ -12,6 +12,7 @@ pub mod error;
 pub mod event_cursors;
 pub mod glass;
 pub mod guard;
+pub mod holders;
 pub mod http_date;
 pub mod import_rows;
 pub mod ledger;
