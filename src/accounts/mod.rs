@@ -28,6 +28,7 @@ pub mod replay;
 pub mod second_person;
 pub mod security;
 pub mod session_cookie;
+pub mod silences;
 pub mod standing;
 pub mod tables;
 pub mod throttle;
