@@ -13,7 +13,7 @@ use rocksdb::{DB, ReadOptions, WriteBatch};
 use super::engine::family_handle;
 use super::error::StorageResult;
 use super::family::{FAMILIES, Family};
-use super::overlay::{Overlay, Written};
+use super::overlay::{Overlay, Row, Written};
 use super::read::{Range, Read, Visit};
 use super::snapshot::scan_engine;
 use super::table::{Key, Table, Value};
@@ -118,6 +118,11 @@ impl<'a> Batch<'a> {
 }
 
 impl Layer {
+    /// The rows of one family that were written.
+    pub(super) fn rows(&self, family: Family) -> Vec<Row<'_>> {
+        self.overlays[family as usize].in_order()
+    }
+
     /// The engine's batch with everything in here.
     pub(super) fn engine_batch(&self, db: &DB) -> StorageResult<WriteBatch> {
         let mut batch = WriteBatch::with_capacity_bytes(self.bytes + self.bytes / 8);
