@@ -68,6 +68,15 @@ impl AccountRow {
     pub fn is_open(&self) -> bool {
         self.closed == Closed::Open
     }
+
+    /// The roles of credentials of an epoch. `None`: it is not remembered.
+    #[must_use]
+    pub fn roles_in(&self, epoch: u64) -> Option<&[String]> {
+        if self.is_open() && epoch == self.epoch {
+            return Some(&self.roles);
+        }
+        self.former.iter().rev().find(|former| former.epoch == epoch).map(|former| former.roles.as_slice())
+    }
 }
 
 impl Closed {

@@ -179,6 +179,11 @@ impl Layer {
         self.bytes = 0;
     }
 
+    /// The rows of one family that were written.
+    pub(super) fn rows(&self, family: Family) -> Vec<Row<'_>> {
+        self.overlays[family as usize].in_order()
+    }
+
     /// Bytes that it holds for later rows.
     pub(super) fn capacity(&self) -> usize {
         self.overlays.iter().map(Overlay::capacity).sum()
