@@ -76,8 +76,6 @@ fn family_options(workload: Workload, cache: &Cache, write_buffer_bytes: usize) 
             // Most look-ups of new documents miss: this answers them without a search.
             options.set_memtable_prefix_bloom_ratio(0.05);
             options.set_memtable_whole_key_filtering(true);
-            // Nearly all of a row is hashes, which no method makes smaller; this one is read three times as fast.
-            options.set_bottommost_compression_type(DBCompressionType::Lz4);
         }
         Workload::Bodies => {
             blocks.set_bloom_filter(10.0, false);
