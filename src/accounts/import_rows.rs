@@ -10,6 +10,8 @@ use std::collections::HashMap;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+pub mod named_places;
+pub mod result_file;
 mod spreadsheet;
 
 /// The most rows of a file.

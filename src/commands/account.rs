@@ -10,6 +10,7 @@ use super::account_making::{self, Making};
 use super::account_sheet::{self, SheetArguments};
 use super::device::{devices_of, foretold};
 use super::remote::{Acting, Remote, ask, escaped};
+use crate::accounts::password::made_up;
 use crate::clock::random;
 
 /// Arguments of `settle account`.
@@ -189,20 +190,6 @@ fn change_password(arguments: &PasswordArguments, query: &str) -> anyhow::Result
     Ok(())
 }
 
-/// A password of almost 80 random bits that can be read out over the telephone: 16 letters and digits that look alike no other.
-fn made_up(random: [u8; 16]) -> String {
-    const LETTERS: &[u8; 31] = b"abcdefghjkmnpqrstuvwxyz23456789";
-    let mut text = String::new();
-    for (at, byte) in random.into_iter().enumerate() {
-        if at > 0 && at % 4 == 0 {
-            text.push('-');
-        }
-        let letter = LETTERS[usize::from(byte) % LETTERS.len()];
-        text.push(char::from(letter));
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,14 +203,5 @@ mod tests {
         let lines = "ann at 5: active\nroles: chw\nplaces: a, b\nmedic: sees places down to depth 2\n\
             lent: c to read until 9 by bob\n1 2 account.create by root\n";
         assert_eq!(reach_in_words(&told), lines);
-    }
-
-    #[test]
-    fn made_up_passwords_can_be_read_out() {
-        assert_eq!(made_up([0; 16]), "aaaa-aaaa-aaaa-aaaa");
-        let password = made_up(*b"0123456789abcdef");
-        assert_eq!(password.len(), 19);
-        assert!(password.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'));
-        assert!(!password.contains(['0', '1', 'i', 'l', 'o']), "{password}");
     }
 }
