@@ -6,6 +6,7 @@ use std::io::Read as _;
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
+use super::account_import::{self, ImportArguments};
 use super::account_making::{self, Making};
 use super::account_sheet::{self, SheetArguments};
 use super::device::{devices_of, foretold};
@@ -24,6 +25,12 @@ pub struct AccountArguments {
 enum Action {
     #[command(flatten)]
     Making(Making),
+    /// Make the accounts of a CSV or JSON file, and change those that are there already; goes on where it was stopped.
+    ///
+    /// Columns are the CHT's: username or external_id, roles, place or place.NAME…, contact or contact.NAME…, phone, email,
+    /// language, fullname. Dots make nested fields; columns with `:excluded` in their names are for yourself. Each row is done
+    /// wholly or not at all. What became of the rows, with their links, goes into a file that can be fed in again.
+    Import(Box<ImportArguments>),
     /// Print a sheet of cards with links as QR codes, into a file. The accounts' earlier links end.
     Sheet(SheetArguments),
     /// Give another password: made up and printed once, or read from standard input. Old logins may push, and nothing else.
@@ -89,6 +96,7 @@ pub fn run(arguments: AccountArguments) -> anyhow::Result<()> {
         |drain: &Option<String>| drain.as_ref().map(|drain| format!("?drain={}", escaped(drain))).unwrap_or_default();
     match arguments.action {
         Action::Making(making) => account_making::run(making),
+        Action::Import(arguments) => account_import::run(&arguments),
         Action::Sheet(arguments) => account_sheet::run(&arguments),
         Action::Password(arguments) => change_password(&arguments, &drained(&arguments.withdraw.drain)),
         Action::Disable(WithdrawArguments { named, drain }) => {

@@ -94,13 +94,15 @@ pub struct Outcome {
     pub link: Option<FreshLink>,
     /// The password was set now.
     pub password_set: bool,
+    /// It was there already, and was made since the time that was asked about.
+    pub made_since: bool,
     /// Why it was refused, or what else there is to know.
     pub reason: Option<String>,
 }
 
 impl Outcome {
     fn of(became: Became, name: Option<String>) -> Self {
-        Self { became, name, place: None, contact: None, link: None, password_set: false, reason: None }
+        Self { became, name, place: None, contact: None, link: None, password_set: false, made_since: false, reason: None }
     }
 
     fn refused(row: &Row, reason: &str) -> Self {
@@ -242,6 +244,7 @@ fn meet(
     })?;
     let mut outcome = Outcome::of(Became::Exists, Some(name.to_owned()));
     outcome.place = place_made(batch, desk, stored, &row)?;
+    outcome.made_since = terms.again_since.is_some_and(|since| stored.made >= since);
     if stored.closed == Closed::Retired {
         outcome.reason = Some("This account was retired; nothing was changed.".to_owned());
         return Ok(outcome);
@@ -254,7 +257,7 @@ fn meet(
     }
     if stored.closed == Closed::Disabled {
         outcome.reason = Some("This account is disabled.".to_owned());
-    } else if terms.again_since.is_some_and(|since| stored.made >= since) && !is_known(batch, name)? {
+    } else if outcome.made_since && !is_known(batch, name)? {
         if wants_link && !terms.send && links::of_account(batch, name)?.is_some_and(|link| link.used == 0) {
             outcome.link = Some(desk.link(batch, name, false)?);
         }

@@ -21,7 +21,7 @@ enum Known {
 }
 
 /// The places of a file, as far as it was gone through.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct NamedPlaces {
     known: HashMap<String, Known>,
 }
@@ -48,7 +48,37 @@ impl AccountRow {
     }
 }
 
+impl AccountRow {
+    /// Whether it names this place, as one of its own or above a new one.
+    #[must_use]
+    pub fn names_place(&self, id: &str) -> bool {
+        self.places.iter().any(|place| match place {
+            Link::Id(place) => place == id,
+            Link::New(members) => {
+                let parent = members.get("parent").unwrap_or(&Value::Null);
+                parent.get("_id").unwrap_or(parent) == id
+            }
+        })
+    }
+}
+
 impl NamedPlaces {
+    /// Those of a file of which no row was done yet. A name that several rows give to a place stands for none of them, wherever it
+    /// is used.
+    #[must_use]
+    pub fn of(rows: &[AccountRow]) -> Self {
+        let mut makers: HashMap<&str, u64> = HashMap::new();
+        let mut known = HashMap::new();
+        for row in rows {
+            for name in new_place(row).into_iter().flat_map(names_of) {
+                if makers.insert(name, row.line).is_some_and(|line| line != row.line) {
+                    known.insert(name.to_owned(), Known::Several);
+                }
+            }
+        }
+        Self { known }
+    }
+
     /// Writes ids where a row names places from above it: those of the account, and the parent of a new place.
     ///
     /// # Errors
@@ -89,12 +119,9 @@ impl NamedPlaces {
     pub fn note(&mut self, row: &AccountRow, place: Option<&str>) {
         let Some(members) = new_place(row) else { return };
         for name in names_of(members) {
-            let new = place.map_or(Known::Refused(row.line), |place| Known::At(place.to_owned()));
-            let known = self.known.entry(name.to_owned()).or_insert_with(|| new.clone());
-            match (&*known, &new) {
-                (Known::Refused(_), Known::At(_)) => *known = new,
-                (Known::At(one), Known::At(other)) if one != other => *known = Known::Several,
-                _ => {}
+            let known = self.known.entry(name.to_owned()).or_insert(Known::Refused(row.line));
+            if *known != Known::Several {
+                *known = place.map_or(Known::Refused(row.line), |place| Known::At(place.to_owned()));
             }
         }
     }
@@ -117,8 +144,9 @@ mod tests {
 
     #[test]
     fn names_stand_for_places_from_above() {
-        let mut places = NamedPlaces::default();
-        places.note(&makes(2, &json!({"name": "River", "external_id": "F-7"})), Some("id-1"));
+        let river = makes(2, &json!({"name": "River", "external_id": "F-7"}));
+        let mut places = NamedPlaces::of(std::slice::from_ref(&river));
+        places.note(&river, Some("id-1"));
         for name in ["River", "F-7"] {
             let mut row = named(name);
             assert_eq!(places.resolve(&mut row), Ok(()));
@@ -136,17 +164,22 @@ mod tests {
 
     #[test]
     fn what_is_ambiguous_or_was_refused_is_said() {
-        let mut places = NamedPlaces::default();
-        places.note(&makes(2, &json!({"name": "Hill"})), None);
-        assert!(places.resolve(&mut named("Hill")).unwrap_err().contains("line 2 was refused"));
-        places.note(&makes(3, &json!({"name": "Hill"})), Some("id-3"));
-        assert_eq!(places.resolve(&mut named("Hill")), Ok(()));
-        places.note(&makes(3, &json!({"name": "Hill"})), Some("id-3"));
-        assert_eq!(places.resolve(&mut named("Hill")), Ok(()), "the same again");
-        places.note(&makes(4, &json!({"name": "Hill", "external_id": "F-4"})), Some("id-4"));
+        let rows = [
+            makes(2, &json!({"name": "Hill", "external_id": "F-2"})),
+            makes(3, &json!({"name": "Hill", "external_id": "F-3"})),
+            makes(4, &json!({"name": "Same", "external_id": "Same"})),
+        ];
+        let mut places = NamedPlaces::of(&rows);
+        assert!(places.resolve(&mut named("Hill")).unwrap_err().contains("Several"), "also before they are made");
+        places.note(&rows[0], None);
+        places.note(&rows[1], Some("id-3"));
         assert!(places.resolve(&mut named("Hill")).unwrap_err().contains("Several"));
-        let mut row = named("F-4");
-        places.resolve(&mut row).unwrap();
-        assert_eq!(row.places, named("id-4").places);
+        assert!(places.resolve(&mut named("F-2")).unwrap_err().contains("line 2 was refused"));
+        places.note(&rows[2], Some("id-4"));
+        for (name, id) in [("F-3", "id-3"), ("Same", "id-4")] {
+            let mut row = named(name);
+            places.resolve(&mut row).unwrap();
+            assert_eq!(row.places, named(id).places);
+        }
     }
 }

@@ -4,13 +4,15 @@
 //! spreadsheet would compute gets an apostrophe, which the reader takes away. CSV stays CSV; JSON becomes an object on each line.
 
 use csv::{QuoteStyle, Terminator, WriterBuilder};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::spreadsheet::{inert, raw};
 use super::{AccountRow, Format, Link, json_objects, text_of};
 
 /// What became of a row. Empty texts: nothing to say.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct RowResult {
     /// `created`, `exists`, `changed`, `refused`, `skipped`.
     pub status: String,

@@ -183,17 +183,17 @@ async fn done(
     context: &Context,
     parts: DeskParts,
     entrants: Vec<Entrant>,
+    mut places: NamedPlaces,
     asked: &Asked,
 ) -> Result<Vec<Outcome>, HttpError> {
     let (store, terms) = (context.services.store.clone(), asked.terms);
     if asked.only_tried {
         let tried = tokio::task::spawn_blocking(move || {
-            store.rehearse(|batch| enlist_all(batch, &parts, (0, &entrants), &terms, &mut NamedPlaces::default()))
+            store.rehearse(|batch| enlist_all(batch, &parts, (0, &entrants), &terms, &mut places))
         });
         return Ok(tried.await.map_err(|_| StorageError::Panicked)??);
     }
     let (parts, entrants) = (Arc::new(parts), Arc::new(entrants));
-    let mut places = NamedPlaces::default();
     let mut outcomes = Vec::with_capacity(entrants.len());
     for first in (0..entrants.len()).step_by(ROWS_AT_A_TIME) {
         let (parts, entrants) = (Arc::clone(&parts), Arc::clone(&entrants));
@@ -221,10 +221,13 @@ fn row_value(context: &Context, asked: &Asked, row: &AccountRow, outcome: &Outco
     put("external_id", row.external_id.as_ref());
     put("name", outcome.name.as_ref());
     put("reason", outcome.reason.as_ref());
+    put("place", outcome.place.as_ref().filter(|_| !asked.only_tried || outcome.became != Became::Created));
     if !asked.only_tried {
-        put("place", outcome.place.as_ref());
         put("contact", outcome.contact.as_ref());
         put("password", password.filter(|_| outcome.password_set));
+    }
+    if outcome.made_since {
+        value.insert("made_since".to_owned(), true.into());
     }
     value.insert("line".to_owned(), row.line.into());
     value.insert("status".to_owned(), outcome.became.word().into());
@@ -252,7 +255,7 @@ pub(super) async fn bulk(context: &mut Context) -> Handled {
     let parts = desk_of(context, query.get("database"), query.get("reason").map(str::to_owned))?;
     let time = parts.time();
     let Ready { entrants, made_up } = ready(context, &parts, &rows, &asked).await?;
-    let outcomes = done(context, parts, entrants, &asked).await?;
+    let outcomes = done(context, parts, entrants, NamedPlaces::of(&rows), &asked).await?;
     let count = |became: Became| outcomes.iter().filter(|outcome| outcome.became == became).count();
     let all = [Became::Created, Became::Exists, Became::Changed, Became::Refused, Became::Skipped];
     let counts: Map<String, Value> = all.into_iter().map(|one| (one.word().to_owned(), count(one).into())).collect();
