@@ -164,6 +164,10 @@ impl Stored<'_> {
     }
 }
 
+fn hash_in(row: &[u8]) -> StorageResult<[u8; HASH_BYTES]> {
+    row.get(1..=HASH_BYTES).and_then(|hash| hash.try_into().ok()).ok_or(CORRUPT)
+}
+
 /// Reads entries as they are stored from a number on, oldest first, until `visit` breaks.
 ///
 /// # Errors
@@ -176,7 +180,7 @@ pub fn read_stored(
     let range = Range::between(from.to_be_bytes().to_vec(), vec![0xff; 9]);
     reader.scan(Family::Audit, &range, &mut |key, row| {
         let number = key.try_into().map(u64::from_be_bytes).map_err(|_| CORRUPT)?;
-        let hash = row.get(1..=HASH_BYTES).and_then(|hash| hash.try_into().ok()).ok_or(CORRUPT)?;
+        let hash = hash_in(row)?;
         let text = row.get(1 + HASH_BYTES..).ok_or(CORRUPT)?;
         visit(&Stored { head: Head { number, hash }, text })
     })
@@ -198,8 +202,7 @@ pub fn hash_before(reader: &impl Read, number: u64) -> StorageResult<[u8; HASH_B
     if number <= 1 {
         return Ok([0; HASH_BYTES]);
     }
-    let row = reader.get_bytes(Family::Audit, &(number - 1).to_be_bytes())?.ok_or(CORRUPT)?;
-    row.get(1..=HASH_BYTES).and_then(|hash| hash.try_into().ok()).ok_or(CORRUPT)
+    hash_in(&reader.get_bytes(Family::Audit, &(number - 1).to_be_bytes())?.ok_or(CORRUPT)?)
 }
 
 /// One entry with its number and hash. The hash names it, also where a restored log has another entry of the same number.
@@ -219,18 +222,16 @@ pub struct Numbered {
 /// When the store fails or an entry cannot be read.
 pub fn next(reader: &impl Read, after: u64, wanted: impl Fn(&Entry) -> bool) -> StorageResult<(Option<Numbered>, u64)> {
     let (mut found, mut last) = (None, after);
-    read(reader, after + 1, |number, entry| {
+    read_stored(reader, after + 1, |stored| {
+        let (Head { number, hash }, entry) = (stored.head, stored.entry()?);
         last = number;
-        if !wanted(entry) {
-            return ControlFlow::Continue(());
+        if !wanted(&entry) {
+            return Ok(ControlFlow::Continue(()));
         }
-        found = Some(entry.clone());
-        ControlFlow::Break(())
+        found = Some(Numbered { number, hash, entry });
+        Ok(ControlFlow::Break(()))
     })?;
-    let Some(entry) = found else { return Ok((None, last)) };
-    let row = reader.get_bytes(Family::Audit, &last.to_be_bytes())?.ok_or(CORRUPT)?;
-    let hash = row.get(1..=HASH_BYTES).and_then(|hash| hash.try_into().ok()).ok_or(CORRUPT)?;
-    Ok((Some(Numbered { number: last, hash, entry }), last))
+    Ok((found, last))
 }
 
 /// What is wrong with the log.

@@ -101,7 +101,7 @@ fn phone_of_ann(server: &TestServer) -> String {
     let device = json!({"id": "ann-phone", "name": EVIL, "app": EVIL});
     let login = json!({"name": "ann", "password": PASSWORD, "device": device});
     let answer = client.send(&Request::new("POST", "/_session").json(&login)).expect(200);
-    let cookie = answer.header("set-cookie").and_then(|cookie| cookie.split(';').next()).expect("a cookie").to_owned();
+    let cookie = answer.cookie().expect("a cookie");
     let send = |request: Request| client.send(&request.header("Cookie", &cookie));
     send(Request::new("GET", "/medic/_changes")).expect(200);
     send(Request::new("POST", "/_device").json(&json!({"pending": 3}))).expect(200);

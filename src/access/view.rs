@@ -52,6 +52,12 @@ impl View {
         self.restricted().is_some_and(|restricted| restricted.scope.blind)
     }
 
+    /// How far the log is, as it may be told: whoever sees no document does not learn how often something was written.
+    #[must_use]
+    pub fn position(&self, position: Position) -> Position {
+        if self.is_blind() { 0 } else { position }
+    }
+
     /// Lets a value through when its document is visible. `placement` is where the document is filed, `None` for one that
     /// is filed nowhere; it is not looked at when everything is visible.
     pub fn show<T, E>(

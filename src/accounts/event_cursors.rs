@@ -4,10 +4,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::audit;
-use crate::storage::{Batch, Family, Read, StorageError, StorageResult};
+use crate::storage::{Batch, Family, Read, StorageError, StorageResult, from_json_row, json_row};
 
 const CURSOR: u8 = b'w';
-const VERSION: u8 = 1;
 const CORRUPT: StorageError = StorageError::Corrupt { table: "outbox", problem: "malformed cursor" };
 
 /// How far one webhook is. Times are seconds since 1970, 0: never.
@@ -33,15 +32,12 @@ fn key_of(name: &str) -> Vec<u8> {
 /// When the store fails.
 pub fn find(reader: &impl Read, name: &str) -> StorageResult<Option<Cursor>> {
     let Some(row) = reader.get_bytes(Family::Outbox, &key_of(name))? else { return Ok(None) };
-    let text = row.strip_prefix(&[VERSION]).ok_or(CORRUPT)?;
-    serde_json::from_slice(text).map(Some).map_err(|_| CORRUPT)
+    from_json_row(&row).map(Some).ok_or(CORRUPT)
 }
 
 /// Keeps how far a webhook is.
 pub fn keep(batch: &mut Batch<'_>, name: &str, cursor: &Cursor) {
-    let mut row = vec![VERSION];
-    serde_json::to_writer(&mut row, cursor).unwrap_or_default();
-    batch.put_bytes(Family::Outbox, key_of(name), row);
+    batch.put_bytes(Family::Outbox, key_of(name), json_row(cursor));
 }
 
 /// How far a webhook is; a new one begins with what happens from now on.

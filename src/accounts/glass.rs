@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use serde::{Deserialize, Serialize};
 
 use crate::audit::{self, Entry};
-use crate::storage::{Batch, Family, Range, Read, StorageError, StorageResult};
+use crate::storage::{Batch, Family, Range, Read, StorageError, StorageResult, from_json_row, json_row};
 
 /// The longest time, in minutes.
 pub const MOST_MINUTES: u64 = 8 * 60;
@@ -32,8 +32,8 @@ fn key_of(operator: &str, database: &str) -> Vec<u8> {
     [GLASS, operator.as_bytes(), b"\0", database.as_bytes()].concat()
 }
 
-fn read(bytes: &[u8]) -> StorageResult<Broken> {
-    bytes.strip_prefix(&[1]).and_then(|text| serde_json::from_slice(text).ok()).ok_or(CORRUPT)
+fn read(row: &[u8]) -> StorageResult<Broken> {
+    from_json_row(row).ok_or(CORRUPT)
 }
 
 /// Lets an operator read for a while. An earlier time of the same operator in the same database ends.
@@ -41,9 +41,7 @@ fn read(bytes: &[u8]) -> StorageResult<Broken> {
 /// # Errors
 /// When the store fails.
 pub fn break_it(batch: &mut Batch<'_>, broken: &Broken) -> StorageResult<()> {
-    let mut row = vec![1];
-    serde_json::to_writer(&mut row, broken).unwrap_or_default();
-    batch.put_bytes(Family::Meta, key_of(&broken.by, &broken.database), row);
+    batch.put_bytes(Family::Meta, key_of(&broken.by, &broken.database), json_row(broken));
     let entry = Entry::new(broken.from, &broken.by, "glass.break").database(&broken.database);
     audit::append(batch, &entry.reason(Some(&broken.reason)).detail("until", broken.until))
 }

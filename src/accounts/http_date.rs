@@ -27,30 +27,31 @@ pub fn cookie_date(unix_seconds: u64) -> String {
 /// `2026-11-21 21:35 UTC` from seconds since 1970: for people, in no language.
 #[must_use]
 pub fn plain_date(unix_seconds: u64) -> String {
-    let seconds = unix_seconds.min(LAST_SECOND);
-    let (days, rest) = (seconds / SECONDS_PER_DAY, seconds % SECONDS_PER_DAY);
-    let (year, month, day) = civil_date(days);
-    format!("{year:04}-{:02}-{day:02} {:02}:{:02} UTC", month + 1, rest / 3600, rest / 60 % 60)
+    let iso = iso_date(unix_seconds);
+    format!("{} {} UTC", &iso[..10], &iso[11..16])
 }
 
 /// `2026-11-21T21:35:49Z` from seconds since 1970 (ISO 8601, as `<time datetime>` has it).
 #[must_use]
 pub fn iso_date(unix_seconds: u64) -> String {
-    let seconds = unix_seconds.min(LAST_SECOND);
-    let (days, rest) = (seconds / SECONDS_PER_DAY, seconds % SECONDS_PER_DAY);
+    let (days, time) = day_and_time(unix_seconds);
     let (year, month, day) = civil_date(days);
-    let (month, hour, minute, second) = (month + 1, rest / 3600, rest / 60 % 60, rest % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    format!("{year:04}-{:02}-{day:02}T{time}Z", month + 1)
 }
 
 fn write(unix_seconds: u64, separator: char) -> String {
-    let seconds = unix_seconds.min(LAST_SECOND);
-    let (days, rest) = (seconds / SECONDS_PER_DAY, seconds % SECONDS_PER_DAY);
+    let (days, time) = day_and_time(unix_seconds);
     let weekday = WEEKDAYS[(days % 7) as usize];
     let (year, month, day) = civil_date(days);
-    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
     let month = MONTHS[month];
-    format!("{weekday}, {day:02}{separator}{month}{separator}{year:04} {hour:02}:{minute:02}:{second:02} GMT")
+    format!("{weekday}, {day:02}{separator}{month}{separator}{year:04} {time} GMT")
+}
+
+/// Days since 1970, and the time of the day as `21:35:49`.
+fn day_and_time(unix_seconds: u64) -> (u64, String) {
+    let seconds = unix_seconds.min(LAST_SECOND);
+    let (days, rest) = (seconds / SECONDS_PER_DAY, seconds % SECONDS_PER_DAY);
+    (days, format!("{:02}:{:02}:{:02}", rest / 3600, rest / 60 % 60, rest % 60))
 }
 
 /// Year, month (0–11) and day (1–31) of a day counted from 1970-01-01, in the Gregorian calendar. Counts in years that

@@ -16,12 +16,11 @@ use super::outbox::{self, MessageId};
 use super::tables::{ACCOUNTS, AccountRow};
 use super::withdrawals::Actor;
 use crate::audit::{self, Entry};
-use crate::storage::{Batch, Family, Range, Read, StorageError, StorageResult};
+use crate::storage::{Batch, Family, Range, Read, StorageError, StorageResult, from_json_row, json_row};
 
 const TOKEN_BYTES: usize = 32;
 const OF_TOKEN: u8 = b't';
 const OF_ACCOUNT: u8 = b'a';
-const VERSION: u8 = 1;
 /// Seconds for which a link that is over is remembered.
 const REMEMBERED_SECONDS: u64 = 30 * 24 * 3600;
 const CORRUPT: StorageError = StorageError::Corrupt { table: "links", problem: "malformed row" };
@@ -82,14 +81,11 @@ pub(super) fn account_key(account: &str) -> Vec<u8> {
 }
 
 fn read(bytes: &[u8]) -> StorageResult<LinkRow> {
-    let text = bytes.strip_prefix(&[VERSION]).ok_or(CORRUPT)?;
-    serde_json::from_slice(text).map_err(|_| CORRUPT)
+    from_json_row(bytes).ok_or(CORRUPT)
 }
 
 fn put(batch: &mut Batch<'_>, fingerprint: &LinkFingerprint, row: &LinkRow) {
-    let mut bytes = vec![VERSION];
-    serde_json::to_writer(&mut bytes, row).unwrap_or_default();
-    batch.put_bytes(Family::Links, key_of(fingerprint), bytes);
+    batch.put_bytes(Family::Links, key_of(fingerprint), json_row(row));
 }
 
 fn newest(reader: &impl Read, account: &str) -> StorageResult<Option<(LinkFingerprint, LinkRow)>> {

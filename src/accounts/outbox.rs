@@ -16,12 +16,11 @@ use super::links::{self, FreshLink, LinkFingerprint};
 use super::tables::ACCOUNTS;
 use super::withdrawals::Actor;
 use crate::audit;
-use crate::storage::{Batch, Family, Range, Read, StorageError, StorageResult, hex, unhex};
+use crate::storage::{Batch, Family, Range, Read, StorageError, StorageResult, from_json_row, hex, json_row, unhex};
 
 const MESSAGE: u8 = b'm';
 const OPEN: u8 = b'a';
 const DUE: u8 = b'd';
-const VERSION: u8 = 1;
 const CORRUPT: StorageError = StorageError::Corrupt { table: "outbox", problem: "malformed row" };
 /// The topic of messages that are to be sent. That of the ledger is the one before.
 pub const TOPIC: u64 = ledger::TOPIC + 1;
@@ -182,8 +181,7 @@ fn due_key(next: u64, id: MessageId) -> Vec<u8> {
 }
 
 fn read(bytes: &[u8]) -> StorageResult<Message> {
-    let text = bytes.strip_prefix(&[VERSION]).ok_or(CORRUPT)?;
-    serde_json::from_slice(text).map_err(|_| CORRUPT)
+    from_json_row(bytes).ok_or(CORRUPT)
 }
 
 fn id_in(key: &[u8]) -> StorageResult<MessageId> {
@@ -204,9 +202,7 @@ fn put(batch: &mut Batch<'_>, id: MessageId, before: Option<&Message>, message: 
     } else if batch.get_bytes(Family::Outbox, &open)?.as_deref() == Some(&id) {
         batch.delete_bytes(Family::Outbox, open);
     }
-    let mut bytes = vec![VERSION];
-    serde_json::to_writer(&mut bytes, message).map_err(|_| CORRUPT)?;
-    batch.put_bytes(Family::Outbox, message_key(id), bytes);
+    batch.put_bytes(Family::Outbox, message_key(id), json_row(message));
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::wipes::CONFIRM_SECONDS;
 use super::withdrawals::Actor;
 use crate::audit;
-use crate::storage::{Batch, Family, Range, Read, StorageError, StorageResult};
+use crate::storage::{Batch, Family, Range, Read, StorageError, StorageResult, from_json_row, json_row};
 
 /// Seconds within which one person's retirements are counted together.
 pub const COUNTED_SECONDS: u64 = 3_600;
@@ -54,14 +54,13 @@ pub enum Verdict {
     Waits(Vec<String>),
 }
 
-fn read<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> StorageResult<T> {
-    bytes.strip_prefix(&[1]).and_then(|text| serde_json::from_slice(text).ok()).ok_or(CORRUPT)
+fn waiting_in(row: &[u8]) -> StorageResult<Waiting> {
+    from_json_row(row).ok_or(CORRUPT)
 }
 
-fn put<T: Serialize>(batch: &mut Batch<'_>, key: Vec<u8>, value: &T) {
-    let mut row = vec![1];
-    serde_json::to_writer(&mut row, value).unwrap_or_default();
-    batch.put_bytes(Family::Meta, key, row);
+/// An order that waits or waited.
+fn find(reader: &impl Read, order: &Order) -> StorageResult<Option<Waiting>> {
+    reader.get_bytes(Family::Meta, &waiting_key(order))?.map(|row| waiting_in(&row)).transpose()
 }
 
 fn alone_key(name: &str) -> Vec<u8> {
@@ -97,12 +96,10 @@ pub fn judge(batch: &mut Batch<'_>, order: &Order, actor: &Actor, limit: u64, si
         return Ok(Verdict::Stays);
     }
     let known = batch.get_bytes(Family::Meta, &alone_key(&actor.name))?;
-    let mut times: Vec<u64> = known.map(|bytes| read(&bytes)).transpose()?.unwrap_or_default();
+    let mut times: Vec<u64> = known.map(|row| from_json_row(&row).ok_or(CORRUPT)).transpose()?.unwrap_or_default();
     times.retain(|time| actor.now < time + COUNTED_SECONDS);
-    let first = batch.get_bytes(Family::Meta, &waiting_key(order))?;
-    let first = first.map(|bytes| read::<Waiting>(&bytes)).transpose()?;
-    let first = first.filter(|first| actor.now <= first.confirm_until && first.asked_by != actor.name);
-    if let Some(first) = first {
+    let by_another = |first: &Waiting| actor.now <= first.confirm_until && first.asked_by != actor.name;
+    if let Some(first) = find(batch, order)?.filter(by_another) {
         batch.delete_bytes(Family::Meta, waiting_key(order));
         let entry = actor.entry("second_person.confirm").detail("request", order.request.as_str());
         audit::append(batch, &entry.detail("asked_by", first.asked_by).detail("endings", endings.len()))?;
@@ -112,7 +109,7 @@ pub fn judge(batch: &mut Batch<'_>, order: &Order, actor: &Actor, limit: u64, si
     if times.len() as u64 > limit {
         return Ok(Verdict::Waits(endings));
     }
-    put(batch, alone_key(&actor.name), &times);
+    batch.put_bytes(Family::Meta, alone_key(&actor.name), json_row(&times));
     batch.delete_bytes(Family::Meta, waiting_key(order)); // what waited is done now
     Ok(Verdict::Stays)
 }
@@ -122,8 +119,7 @@ pub fn judge(batch: &mut Batch<'_>, order: &Order, actor: &Actor, limit: u64, si
 /// # Errors
 /// When the store fails.
 pub fn ask(batch: &mut Batch<'_>, order: &Order, actor: &Actor, accounts: Vec<String>) -> StorageResult<Waiting> {
-    let known = batch.get_bytes(Family::Meta, &waiting_key(order))?.map(|bytes| read::<Waiting>(&bytes)).transpose()?;
-    if let Some(known) = known.filter(|known| actor.now <= known.confirm_until) {
+    if let Some(known) = find(batch, order)?.filter(|known| actor.now <= known.confirm_until) {
         return Ok(known);
     }
     for (key, old) in waiting(batch)? {
@@ -138,7 +134,7 @@ pub fn ask(batch: &mut Batch<'_>, order: &Order, actor: &Actor, accounts: Vec<St
         confirm_until: actor.now + CONFIRM_SECONDS,
         accounts,
     };
-    put(batch, waiting_key(order), &asked);
+    batch.put_bytes(Family::Meta, waiting_key(order), json_row(&asked));
     let entry = actor.entry("second_person.ask").detail("request", order.request.as_str());
     audit::append(batch, &entry.detail("accounts", asked.accounts.clone()))?;
     Ok(asked)
@@ -148,7 +144,7 @@ pub fn ask(batch: &mut Batch<'_>, order: &Order, actor: &Actor, accounts: Vec<St
 fn waiting(reader: &impl Read) -> StorageResult<Vec<(Vec<u8>, Waiting)>> {
     let mut rows = Vec::new();
     reader.scan(Family::Meta, &Range::prefix(WAITING), &mut |key, row| {
-        rows.push((key.to_vec(), read(row)?));
+        rows.push((key.to_vec(), waiting_in(row)?));
         Ok(ControlFlow::Continue(()))
     })?;
     Ok(rows)

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::handing_over::Sending;
-use super::remote::{Acting, escaped};
+use super::remote::{Acting, escaped, require_done};
 use crate::accounts::import_rows::named_places::NamedPlaces;
 use crate::accounts::import_rows::result_file::{self, RowResult};
 use crate::accounts::import_rows::{AccountRow, Format, MOST_PROBLEMS, Options, read};
@@ -24,10 +24,12 @@ use told::{Counts, told_in_words};
 mod journal;
 mod told;
 
-/// Rows of a request.
+/// The most rows of a request.
 const ROWS_AT_A_TIME: usize = 250;
-/// Rows of a request that is only tried: what a row makes is known to the rows of the same request.
+/// The most rows of a request that is only tried: what a row makes is known to the rows of the same request.
 const ROWS_TRIED_AT_A_TIME: usize = 2_000;
+/// The most bytes of the rows of a request, if there is more than one.
+const MOST_SENT: usize = 8 << 20;
 /// The most bytes of an answer.
 const MOST_ANSWERED: usize = 64 << 20;
 /// Time between two lines about the progress.
@@ -138,8 +140,7 @@ impl Server {
         });
         let (status, text) = answered?;
         let answer: Value = serde_json::from_slice(&text).unwrap_or_default();
-        let reason = answer["reason"].as_str().unwrap_or("no reason");
-        ensure!((200..300).contains(&status), "the server answered {status}: {reason}");
+        require_done(status, &answer)?;
         Ok(answer)
     }
 
@@ -184,6 +185,21 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
+/// What is said of a row without a server.
+fn said(status: &str, reason: impl Into<String>) -> RowResult {
+    RowResult { status: status.to_owned(), reason: reason.into(), ..RowResult::default() }
+}
+
+/// How many rows at the front go into one request.
+fn that_fit<'r>(rows: impl Iterator<Item = &'r AccountRow>, most: usize) -> usize {
+    let mut bytes = 0;
+    let fits = |row: &&AccountRow| {
+        bytes += row.to_json().to_string().len();
+        bytes <= MOST_SENT
+    };
+    rows.take(most).take_while(fits).count().max(1)
+}
+
 /// What the server says of a row. `doubtful`: it had been sent before, and the answer was lost.
 fn result_of(told: &Value, doubtful: bool, send: bool) -> RowResult {
     let link = match (told["link"]["link"].as_str(), told["link"]["message"].as_str()) {
@@ -218,6 +234,8 @@ struct Import {
     places: NamedPlaces,
     journal: Journal,
     server: Server,
+    /// The server's time at its last answer, in seconds since 1970.
+    time: u64,
     began: Instant,
     spoke: Instant,
 }
@@ -231,6 +249,7 @@ impl Import {
         result: &Path,
     ) -> anyhow::Result<Self> {
         let known = server.identity()?;
+        let (_, time) = server.enlist(&arguments.path(None), &[])?; // before anything is written: may this be asked at all?
         let (journal, results) = Journal::open(result, bytes, &known, rows.len())?;
         let mut places = NamedPlaces::of(&rows);
         for (row, result) in rows.iter().zip(&results) {
@@ -243,45 +262,44 @@ impl Import {
             eprintln!("{}: going on after {done} of {} rows", arguments.file.display(), rows.len());
         }
         let now = Instant::now();
-        Ok(Self { rows, results, places, journal, server, began: now, spoke: now })
+        Ok(Self { rows, results, places, journal, server, time, began: now, spoke: now })
     }
 
     /// Rows without a result, in order: those whose answer was lost apart from the others.
     fn next(&self) -> Vec<usize> {
-        let mut open = (0..self.rows.len()).filter(|at| self.results[*at].is_none());
-        let Some(first) = open.next() else { return Vec::new() };
-        let since = self.journal.doubtful(first);
-        let same = open.take_while(|at| self.journal.doubtful(*at) == since);
-        std::iter::once(first).chain(same).take(ROWS_AT_A_TIME).collect()
+        let open = || (0..self.rows.len()).filter(|at| self.results[*at].is_none());
+        let since = open().next().and_then(|first| self.journal.doubtful(first));
+        let same = || open().take_while(|at| self.journal.doubtful(*at) == since);
+        let count = that_fit(same().map(|at| &self.rows[at]), ROWS_AT_A_TIME);
+        same().take(count).collect()
     }
 
     fn send_all(&mut self, arguments: &ImportArguments) -> anyhow::Result<()> {
-        let (_, mut time) = self.server.enlist(&arguments.path(None), &[])?;
         loop {
             let numbers = self.next();
             let Some(first) = numbers.first() else { return Ok(()) };
             let since = self.journal.doubtful(*first);
-            let mut sent = Vec::with_capacity(numbers.len());
-            let mut answered = Vec::with_capacity(numbers.len());
+            let (mut sent, mut rows, mut answered) = (Vec::new(), Vec::new(), Vec::new());
             for at in numbers {
                 let mut row = self.rows[at].clone();
                 match self.places.resolve(&mut row) {
-                    _ if row.done => answered.push((at, result_of(&json!({"status": "skipped"}), false, false))),
-                    Err(reason) => answered.push((at, result_of(&json!({"status": "refused", "reason": reason}), false, false))),
-                    Ok(()) => sent.push((at, row)),
+                    _ if row.done => answered.push((at, said("skipped", ""))),
+                    Err(reason) => answered.push((at, said("refused", reason))),
+                    Ok(()) => {
+                        sent.push(at);
+                        rows.push(row);
+                    }
                 }
             }
             if !sent.is_empty() {
-                let numbers: Vec<usize> = sent.iter().map(|(at, _)| *at).collect();
-                self.journal.sending(&numbers, since.unwrap_or(time))?;
-                let rows: Vec<AccountRow> = sent.into_iter().map(|(_, row)| row).collect();
-                let (told, now) = self.server.enlist(&arguments.path(since), &rows).with_context(|| {
+                self.journal.sending(&sent, since.unwrap_or(self.time))?;
+                let (told, time) = self.server.enlist(&arguments.path(since), &rows).with_context(|| {
                     let done = self.results.iter().flatten().count();
                     format!("stopped after {done} of {} rows; the same command goes on from there", self.rows.len())
                 })?;
-                time = now;
+                self.time = time;
                 let told = told.iter().map(|told| result_of(told, since.is_some(), arguments.sending.send));
-                answered.extend(numbers.into_iter().zip(told));
+                answered.extend(sent.into_iter().zip(told));
             }
             self.journal.answered(&answered)?;
             for (at, result) in answered {
@@ -300,13 +318,7 @@ impl Import {
         }
     }
 
-    fn finish(
-        mut self,
-        arguments: &ImportArguments,
-        bytes: &[u8],
-        format: Format,
-        path: &Path,
-    ) -> anyhow::Result<()> {
+    fn finish(mut self, arguments: &ImportArguments, bytes: &[u8], format: Format, path: &Path) -> anyhow::Result<()> {
         self.say(true);
         let results: Vec<RowResult> = self.results.into_iter().flatten().collect();
         let file = result_file::write(bytes, format, &results).map_err(anyhow::Error::msg)?;
@@ -317,10 +329,15 @@ impl Import {
             println!("{}", json!({"ok": true, "counts": counts, "result": path, "seconds": seconds}));
         } else {
             let file = arguments.file.display();
-            print!("{}", told_in_words(&format!("{file}: {counts}."), path, &results));
+            let lines = self.rows.iter().map(|row| row.line).zip(&results);
+            print!("{}", told_in_words(&format!("{file}: {counts}."), path, lines));
         }
-        ensure!(counts.refused == 0, "{} rows were refused; {} says why. Repair them there and feed it in again",
-            counts.refused, path.display());
+        ensure!(
+            counts.refused == 0,
+            "{} rows were refused; {} says why. Repair them there and feed it in again",
+            counts.refused,
+            path.display()
+        );
         Ok(())
     }
 }
@@ -336,17 +353,21 @@ fn note(places: &mut NamedPlaces, row: &AccountRow, result: &RowResult) {
 fn try_it(arguments: &ImportArguments, rows: &[AccountRow], mut server: Server) -> anyhow::Result<()> {
     let mut places = NamedPlaces::of(rows);
     let mut results = Vec::with_capacity(rows.len());
-    for some in rows.chunks(ROWS_TRIED_AT_A_TIME) {
+    while results.len() < rows.len() {
+        let open = &rows[results.len()..];
+        let some = &open[..that_fit(open.iter(), ROWS_TRIED_AT_A_TIME)];
         let mut resolved = some.to_vec();
-        let said: Vec<Option<RowResult>> = resolved.iter_mut().map(|row| said_of(&places, row)).collect();
-        let sent: Vec<AccountRow> =
-            resolved.into_iter().zip(&said).filter(|(_, said)| said.is_none()).map(|(row, _)| row).collect();
+        let known: Vec<Option<RowResult>> = resolved.iter_mut().map(|row| known_of(&places, row)).collect();
+        let sent = resolved.into_iter().zip(&known).filter(|(_, known)| known.is_none());
+        let sent: Vec<AccountRow> = sent.map(|(row, _)| row).collect();
         let (told, _) = server.enlist(&arguments.path(None), &sent)?;
         let mut told = told.iter().map(|told| result_of(told, false, false));
-        for (row, said) in some.iter().zip(said) {
-            let result = said.or_else(|| told.next()).unwrap_or_default();
-            let place = if result.place.is_empty() { WOULD_BE } else { &result.place };
-            places.note(row, Some(place).filter(|_| result.status != "refused"));
+        for (row, known) in some.iter().zip(known) {
+            let result = known.or_else(|| told.next()).unwrap_or_default();
+            match result.status.as_str() {
+                "created" | "unchecked" => places.note(row, Some(WOULD_BE)),
+                _ => note(&mut places, row, &result),
+            }
             results.push(result);
         }
     }
@@ -363,14 +384,16 @@ fn try_it(arguments: &ImportArguments, rows: &[AccountRow], mut server: Server) 
     Ok(())
 }
 
-/// What can be said of a row without the server: its place is ambiguous, or an earlier request would have made it.
-fn said_of(places: &NamedPlaces, row: &mut AccountRow) -> Option<RowResult> {
+/// What is known of a row without asking: it is done, its place is ambiguous, or an earlier request would have made it.
+fn known_of(places: &NamedPlaces, row: &mut AccountRow) -> Option<RowResult> {
+    if row.done {
+        return Some(said("skipped", ""));
+    }
     if let Err(reason) = places.resolve(row) {
-        return Some(RowResult { status: "refused".to_owned(), reason, ..RowResult::default() });
+        return Some(said("refused", reason));
     }
     let would_be = row.names_place(WOULD_BE);
-    let reason = "Its place does not exist yet: an earlier row makes it.";
-    would_be.then(|| RowResult { status: "unchecked".to_owned(), reason: reason.to_owned(), ..RowResult::default() })
+    would_be.then(|| said("unchecked", "Its place does not exist yet: an earlier row makes it."))
 }
 
 #[cfg(test)]
@@ -393,7 +416,8 @@ mod tests {
 
     #[test]
     fn an_answer_that_was_lost_is_told_so() {
-        let told = json!({"status": "exists", "name": "bea", "made_since": true, "link": {"link": "http://h/_links/T"}});
+        let told =
+            json!({"status": "exists", "name": "bea", "made_since": true, "link": {"link": "http://h/_links/T"}});
         let result = result_of(&told, true, false);
         assert_eq!((result.status.as_str(), result.link.as_str()), ("created", "http://h/_links/T"));
         assert!(result.reason.contains("nobody saw"), "{result:?}");
@@ -402,7 +426,10 @@ mod tests {
         assert!(result_of(&sent, true, true).reason.contains("outbox"));
         assert!(result_of(&sent, true, false).reason.contains("used already"));
         let older = json!({"status": "exists", "name": "bea"});
-        assert_eq!(result_of(&older, true, false), RowResult { status: "exists".into(), name: "bea".into(), ..RowResult::default() });
+        assert_eq!(
+            result_of(&older, true, false),
+            RowResult { status: "exists".into(), name: "bea".into(), ..RowResult::default() }
+        );
         let message = json!({"status": "created", "link": {"message": "0a"}});
         assert_eq!(result_of(&message, false, true).link, "message 0a");
     }

@@ -5,13 +5,13 @@ use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
-use super::remote::escaped;
+use super::remote::{escaped, require_done, wait_for};
 use crate::audit::Head;
 use crate::audit::exported::Checked;
-use crate::http::client::{Address, Body, Client, Reply, Request};
+use crate::http::client::{Address, Client, Reply, Request};
 use crate::storage::hex;
 
 /// Bytes of a refusal.
@@ -61,22 +61,14 @@ impl ExportArguments {
 /// # Errors
 /// When the server cannot be reached or refuses, or the file cannot be written.
 pub fn export(arguments: &ExportArguments) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    wait_for(async {
         let mut client = Client::new(Arc::new(Address::parse(&arguments.url)?));
         let path = arguments.path();
-        let request = Request {
-            method: "GET",
-            path: &path,
-            accept: "application/x-ndjson",
-            content_type: "application/json",
-            headers: &[],
-            body: Body::Whole(None),
-        };
+        let request = Request { accept: "application/x-ndjson", ..Request::json("GET", &path, None) };
         let mut reply = client.send(request).await?;
         if !reply.is_success() {
-            let said: Value = serde_json::from_slice(&reply.whole(MOST_REFUSAL).await?).unwrap_or_default();
-            bail!("the server answered {}: {}", reply.status, said["reason"].as_str().unwrap_or("no reason"));
+            let said = serde_json::from_slice(&reply.whole(MOST_REFUSAL).await?).unwrap_or_default();
+            require_done(reply.status, &said)?;
         }
         match &arguments.out {
             None => copy(&mut reply, &mut std::io::stdout().lock()).await,
@@ -89,7 +81,7 @@ pub fn export(arguments: &ExportArguments) -> anyhow::Result<()> {
                 Ok(())
             }
         }
-    })
+    })?
 }
 
 async fn copy(reply: &mut Reply, out: &mut impl Write) -> anyhow::Result<()> {

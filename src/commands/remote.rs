@@ -1,12 +1,9 @@
 //! Asking a running server for something: what the commands that act on one have in common.
 
-use std::sync::Arc;
-
 use anyhow::ensure;
-use bytes::Bytes;
 use serde_json::Value;
 
-use crate::http::client::{self, Address, Client, Request};
+use crate::http::client::{self, Address};
 
 /// The most bytes of an answer that [`fetch`] takes.
 const MOST_FETCHED: usize = 64 << 20;
@@ -53,10 +50,26 @@ pub fn escaped(text: &str) -> String {
 /// # Errors
 /// When the server cannot be reached.
 pub fn exchange(url: &str, method: &str, path: &str, body: &Value) -> anyhow::Result<Answered> {
-    let address = Address::parse(url)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (status, body) = runtime.block_on(client::ask(address, method, path, body))?;
+    let (status, body) = wait_for(client::ask(Address::parse(url)?, method, path, body))??;
     Ok(Answered { status, body })
+}
+
+/// Runs what a command does with its server, on a runtime of its own.
+///
+/// # Errors
+/// When the runtime cannot be started.
+pub fn wait_for<T>(done: impl Future<Output = T>) -> anyhow::Result<T> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(done))
+}
+
+/// Whether a request was done.
+///
+/// # Errors
+/// When it was refused; the message has the reason in the answer.
+pub fn require_done(status: u16, answer: &Value) -> anyhow::Result<()> {
+    let reason = answer["reason"].as_str().unwrap_or("no reason");
+    ensure!((200..300).contains(&status), "the server answered {status}: {reason}");
+    Ok(())
 }
 
 /// Sends one request that must succeed, and gives the answer's body as it is.
@@ -64,17 +77,9 @@ pub fn exchange(url: &str, method: &str, path: &str, body: &Value) -> anyhow::Re
 /// # Errors
 /// When the server cannot be reached or refuses; the message has its reason.
 pub fn fetch(url: &str, method: &str, path: &str, body: &Value) -> anyhow::Result<Vec<u8>> {
-    let address = Address::parse(url)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut client = Client::new(Arc::new(address));
-        let mut reply = client.send(Request::json(method, path, Some(Bytes::from(body.to_string())))).await?;
-        let text = reply.whole(MOST_FETCHED).await?;
-        let told: Value = serde_json::from_slice(&text).unwrap_or_default();
-        let reason = told["reason"].as_str().unwrap_or("no reason");
-        ensure!(reply.is_success(), "the server answered {}: {reason}", reply.status);
-        Ok(text)
-    })
+    let (status, text) = wait_for(client::fetch(Address::parse(url)?, method, path, body, MOST_FETCHED))??;
+    require_done(status, &serde_json::from_slice(&text).unwrap_or_default())?;
+    Ok(text)
 }
 
 /// Sends one request that must succeed, and gives the answer.
@@ -83,7 +88,6 @@ pub fn fetch(url: &str, method: &str, path: &str, body: &Value) -> anyhow::Resul
 /// When the server cannot be reached or refuses; the message has its reason.
 pub fn ask(url: &str, method: &str, path: &str, body: &Value) -> anyhow::Result<Value> {
     let Answered { status, body } = exchange(url, method, path, body)?;
-    let reason = body["reason"].as_str().unwrap_or("no reason");
-    ensure!((200..300).contains(&status), "the server answered {status}: {reason}");
+    require_done(status, &body)?;
     Ok(body)
 }

@@ -6,7 +6,7 @@
 use serde_json::Value;
 use settle_protocol::{Error, ErrorKind};
 
-use super::administration::{Charge, charge_of, first_beyond};
+use super::administration::{Charge, charge_of, first_beyond, not_yours_to_give};
 use super::databases::Database;
 use super::error::{DocumentError, DocumentResult};
 use super::judging::Author;
@@ -196,7 +196,7 @@ impl Desk<'_> {
         if let Some(roles) = roles {
             check_roles(roles)?;
             if let Some(role) = first_beyond(&self.caller, roles) {
-                return Err(Error::forbidden(format!("The role {role} is not yours to give.")).into());
+                return Err(not_yours_to_give(role).into());
             }
         }
         let Some(places) = places else { return Ok(()) };
@@ -268,7 +268,9 @@ pub fn create(batch: &mut Batch<'_>, desk: &Desk<'_>, wanted: &NewAccount) -> Do
 pub(super) fn create_as(batch: &mut Batch<'_>, desk: &Desk<'_>, wanted: &NewAccount) -> DocumentResult<Created> {
     check_roles(&wanted.roles)?;
     if wanted.prepared && wanted.credential.is_some() {
-        return Err(Error::bad_request("A prepared account has no password: its person activates it with a link.").into());
+        return Err(
+            Error::bad_request("A prepared account has no password: its person activates it with a link.").into()
+        );
     }
     let name = match &wanted.name {
         Some(name) => {
@@ -342,7 +344,8 @@ fn prepare(batch: &mut Batch<'_>, desk: &Desk<'_>, name: &str) -> DocumentResult
 /// `409` for a shell.
 pub fn require_activated(account: &AccountRow, name: &str) -> Result<(), Error> {
     if account.prepared {
-        let reason = format!("{name} is prepared: it can have a password when its person has activated it with a link.");
+        let reason =
+            format!("{name} is prepared: it can have a password when its person has activated it with a link.");
         return Err(Error::new(ErrorKind::Conflict, reason));
     }
     Ok(())

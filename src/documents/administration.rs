@@ -6,9 +6,11 @@
 use std::ops::ControlFlow;
 
 use serde_json::Value;
+use settle_protocol::Error;
 
 use super::filed::filed_of;
 use super::read::document;
+use super::scopes::STEWARD;
 use super::tables::{BODIES, BodyKey, DATABASES, DatabaseId};
 use crate::access::facts::SETTINGS;
 use crate::access::placement::of_contact;
@@ -73,6 +75,14 @@ impl Charge {
         }
     }
 
+    /// [`Charge::covers`] for the account of this name, as it is now; of one that is gone only its row is left.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn covers_named(&self, reader: &impl Read, name: &str) -> StorageResult<bool> {
+        self.covers(reader, &reader.get(&ACCOUNTS, &name.to_owned())?.unwrap_or_default())
+    }
+
     /// Whether a place is one of its own or lies below one, in some scoped database.
     ///
     /// # Errors
@@ -130,8 +140,17 @@ pub fn first_beyond<'a>(caller: &Caller, roles: &'a [String]) -> Option<&'a str>
     if caller.is_operator() {
         return None;
     }
-    let guarded = |role: &&String| {
-        role.starts_with('_') || *role == super::scopes::STEWARD || ADMINISTRATIVE_ROLES.contains(&role.as_str())
-    };
-    roles.iter().filter(guarded).find(|role| !caller.roles.contains(role)).map(String::as_str)
+    roles.iter().find(|role| is_guarded(role) && !caller.roles.contains(role)).map(String::as_str)
+}
+
+/// Whether a role manages or sees more than a place.
+#[must_use]
+pub fn is_guarded(role: &str) -> bool {
+    role.starts_with('_') || role == STEWARD || ADMINISTRATIVE_ROLES.contains(&role)
+}
+
+/// What somebody is told who gives a role that is not theirs to give.
+#[must_use]
+pub fn not_yours_to_give(role: &str) -> Error {
+    Error::forbidden(format!("The role {role} is not yours to give."))
 }

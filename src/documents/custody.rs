@@ -17,12 +17,11 @@ use crate::access::placement::{Anchor, Placement, Way, of_contact};
 use crate::accounts::standing::Standing;
 use crate::accounts::tables::{ACCOUNTS, AccountRow};
 use crate::accounts::withdrawals::Actor;
-use crate::storage::{Batch, Family, Range, Read, StorageError, StorageResult, hex, unhex};
+use crate::storage::{Batch, Family, Range, Read, StorageError, StorageResult, from_json_row, hex, json_row, unhex};
 
 const HOLDING: u8 = b'h';
 const GAVE_AWAY: u8 = b'a';
 const MOVED: u8 = b'm';
-const VERSION: u8 = 1;
 const CORRUPT: StorageError = StorageError::Corrupt { table: "custody", problem: "malformed row" };
 
 /// How a holding began or ended.
@@ -101,13 +100,11 @@ fn gave_away_key(database: DatabaseId, account: &str) -> Vec<u8> {
 }
 
 fn read<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> StorageResult<T> {
-    serde_json::from_slice(bytes.strip_prefix(&[VERSION]).ok_or(CORRUPT)?).map_err(|_| CORRUPT)
+    from_json_row(bytes).ok_or(CORRUPT)
 }
 
 fn put<T: Serialize>(batch: &mut Batch<'_>, key: Vec<u8>, value: &T) {
-    let mut bytes = vec![VERSION];
-    serde_json::to_writer(&mut bytes, value).unwrap_or_default();
-    batch.put_bytes(Family::Custody, key, bytes);
+    batch.put_bytes(Family::Custody, key, json_row(value));
 }
 
 fn put_holding(batch: &mut Batch<'_>, database: DatabaseId, number: u64, holding: &Holding) {

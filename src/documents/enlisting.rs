@@ -102,7 +102,16 @@ pub struct Outcome {
 
 impl Outcome {
     fn of(became: Became, name: Option<String>) -> Self {
-        Self { became, name, place: None, contact: None, link: None, password_set: false, made_since: false, reason: None }
+        Self {
+            became,
+            name,
+            place: None,
+            contact: None,
+            link: None,
+            password_set: false,
+            made_since: false,
+            reason: None,
+        }
     }
 
     fn refused(row: &Row, reason: &str) -> Self {
@@ -161,11 +170,7 @@ fn conflict(reason: String) -> DocumentError {
 /// # Errors
 /// `409` when the row's external id and name are not those of one account, or the name is taken by an account that is another's
 /// business; or a failure of the store.
-pub fn find_account(
-    reader: &impl Read,
-    caller: &Caller,
-    row: &Row,
-) -> DocumentResult<Option<(String, AccountRow)>> {
+pub fn find_account(reader: &impl Read, caller: &Caller, row: &Row) -> DocumentResult<Option<(String, AccountRow)>> {
     let charge = charge_of(reader, caller)?;
     if let Some(id) = &row.external_id {
         let found = in_charge(reader, &charge, external_ids::find(reader, id)?)?;
@@ -292,9 +297,8 @@ fn changes_of(
     row: Row,
 ) -> DocumentResult<Option<AccountChange>> {
     let mut changes = AccountChange::default();
-    let same = |one: &[String], other: &[String]| {
-        one.iter().collect::<BTreeSet<_>>() == other.iter().collect::<BTreeSet<_>>()
-    };
+    let same =
+        |one: &[String], other: &[String]| one.iter().collect::<BTreeSet<_>>() == other.iter().collect::<BTreeSet<_>>();
     if !row.roles.is_empty() && !same(&row.roles, &stored.roles) {
         changes.roles = Some(row.roles);
     }

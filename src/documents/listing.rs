@@ -129,8 +129,7 @@ impl Listing {
         out.text.extend_from_slice(head.as_bytes());
         if self.options.update_seq {
             out.text.extend_from_slice(b",\"update_seq\":\"");
-            let position = if self.view.is_blind() { 0 } else { counters.position };
-            self.database.tokens.write(position, true, &mut out.text);
+            self.database.tokens.write(self.view.position(counters.position), true, &mut out.text);
             out.text.push(b'"');
         }
         out.text.extend_from_slice(b",\"rows\":[");
@@ -183,8 +182,8 @@ impl Listing {
         out.text.extend_from_slice(head.as_bytes());
         if self.options.update_seq {
             out.text.extend_from_slice(b",\"update_seq\":\"");
-            let position = if self.view.is_blind() { 0 } else { self.database.counters(snapshot)?.position };
-            self.database.tokens.write(position, true, &mut out.text);
+            let position = self.database.counters(snapshot)?.position;
+            self.database.tokens.write(self.view.position(position), true, &mut out.text);
             out.text.push(b'"');
         }
         out.text.extend_from_slice(b",\"rows\":[");

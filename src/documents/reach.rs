@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use serde_json::{Map, Value, json};
 
 use super::scopes::{SETTINGS_ACTION, STEWARD};
-use crate::access::scope::{ScopeSettings, only_manages};
+use crate::access::scope::{Member, Scope, ScopeSettings};
 use crate::accounts::security::Security;
 use crate::audit::{self, Entry, Stored};
 use crate::storage::{Read, StorageResult};
@@ -181,13 +181,14 @@ impl Moment {
             return None;
         }
         let (depth, report_depth, primary) = opened.settings.depth_of(&self.roles);
-        let holds = |roles: &[String]| self.roles.iter().any(|role| roles.contains(role));
+        let member = Member { roles: self.roles.clone(), ..Member::default() };
+        let scope = Scope::of(account, &member, &opened.settings);
         let logs_in = self.exists && self.state_word() == ACTIVE;
         let sees = match opened.scoped {
             _ if !logs_in => "nothing",
             false => "everything",
             true if self.roles.iter().any(|role| role == STEWARD) => "everything",
-            true if only_manages(&self.roles) => "nothing",
+            true if scope.blind => "nothing",
             true => "places",
         };
         if sees != "places" {
@@ -195,8 +196,7 @@ impl Moment {
         }
         Some(json!({
             "database": name, "scoped": true, "sees": sees, "depth": depth, "report_depth": report_depth,
-            "primary_contacts": primary, "unassigned": holds(&opened.settings.unassigned),
-            "may_edit": opened.settings.can_edit.as_ref().is_none_or(|roles| holds(roles)),
+            "primary_contacts": primary, "unassigned": scope.unassigned, "may_edit": scope.can_edit,
         }))
     }
 

@@ -5,10 +5,9 @@ use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
 use super::tables::DatabaseId;
-use crate::storage::{Batch, Family, Read, StorageError, StorageResult, hex, unhex};
+use crate::storage::{Batch, Family, Read, StorageError, StorageResult, from_json_row, hex, json_row, unhex};
 
 const META_KEY: &[u8] = b"receipt_key";
-const VERSION: u8 = 1;
 /// The form of receipts that this program writes and reads.
 const FORM: u32 = 1;
 
@@ -172,19 +171,12 @@ fn key(database: DatabaseId, device: &[u8; 16]) -> Vec<u8> {
 pub fn newest(reader: &impl Read, database: DatabaseId, device: &[u8; 16]) -> StorageResult<Option<Receipt>> {
     const CORRUPT: StorageError = StorageError::Corrupt { table: "manifests", problem: "malformed receipt" };
     let stored = reader.get_bytes(Family::Manifests, &key(database, device))?;
-    stored
-        .map(|bytes| {
-            let text = bytes.strip_prefix(&[VERSION]).ok_or(CORRUPT)?;
-            serde_json::from_slice(text).map_err(|_| CORRUPT)
-        })
-        .transpose()
+    stored.map(|row| from_json_row(&row).ok_or(CORRUPT)).transpose()
 }
 
 /// Keeps a receipt as the newest of its device for a database. Earlier ones stay in the audit log.
 pub fn keep(batch: &mut Batch<'_>, database: DatabaseId, device: &[u8; 16], receipt: &Receipt) {
-    let mut row = vec![VERSION];
-    serde_json::to_writer(&mut row, receipt).unwrap_or_default();
-    batch.put_bytes(Family::Manifests, key(database, device), row);
+    batch.put_bytes(Family::Manifests, key(database, device), json_row(receipt));
 }
 
 /// Hashes lines in order. The root of a manifest.

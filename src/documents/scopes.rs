@@ -18,7 +18,7 @@ use crate::access::scope::{Granted, Member, Scope, ScopeSettings};
 use crate::access::view::{Restricted, View};
 use crate::accounts::caller::Caller;
 use crate::accounts::tables::{ACCOUNTS, AccountRow};
-use crate::storage::{Batch, Family, Range, Read, StorageError, StorageResult};
+use crate::storage::{Batch, Family, Range, Read, StorageError, StorageResult, json_row};
 
 /// Who sees everything in a scoped database, beside operators.
 pub const STEWARD: &str = "steward";
@@ -73,9 +73,7 @@ fn newest<T: DeserializeOwned>(
 }
 
 fn put<T: Serialize>(batch: &mut Batch<'_>, prefix: &[u8], position: Position, value: &T) {
-    let mut row = vec![1];
-    serde_json::to_writer(&mut row, value).unwrap_or_default();
-    batch.put_bytes(Family::Scopes, [prefix, &position.to_be_bytes()].concat(), row);
+    batch.put_bytes(Family::Scopes, [prefix, &position.to_be_bytes()].concat(), json_row(value));
 }
 
 /// What an account row says about scopes.

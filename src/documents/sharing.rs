@@ -6,12 +6,10 @@
 use settle_protocol::{Error, ErrorKind};
 
 use super::accounts::{Created, Desk, NewAccount, create_as};
-use super::administration::{Charge, charge_of, first_beyond};
+use super::administration::{charge_of, first_beyond, is_guarded, not_yours_to_give};
 use super::databases::Database;
 use super::error::DocumentResult;
 use super::grants::{self, Grant};
-use super::scopes::STEWARD;
-use crate::access::scope::ADMINISTRATIVE_ROLES;
 use crate::storage::Batch;
 
 /// Accounts that one granter who manages none may have made in this way at the same time.
@@ -29,8 +27,7 @@ pub fn share(
     grant: &Grant,
     newcomer: &NewAccount,
 ) -> DocumentResult<(Grant, Created)> {
-    let charge = charge_of(batch, &desk.caller)?;
-    let by_administrator = charge != Charge::Nobody && charge.covers_place(batch, &grant.place)?;
+    let by_administrator = charge_of(batch, &desk.caller)?.covers_place(batch, &grant.place)?;
     let roles = roles_of(desk, newcomer, by_administrator)?;
     if !by_administrator {
         let live = |known: &Grant| {
@@ -57,19 +54,15 @@ pub fn share(
 /// The roles that the newcomer gets.
 fn roles_of(desk: &Desk<'_>, newcomer: &NewAccount, by_administrator: bool) -> DocumentResult<Vec<String>> {
     let own = &desk.caller.roles;
-    let of_the_field =
-        |role: &&String| !role.starts_with('_') && *role != STEWARD && !ADMINISTRATIVE_ROLES.contains(&role.as_str());
-    if by_administrator {
-        return match first_beyond(&desk.caller, &newcomer.roles) {
-            Some(role) => Err(Error::forbidden(format!("The role {role} is not yours to give.")).into()),
-            None => Ok(newcomer.roles.clone()),
-        };
+    if !by_administrator && newcomer.roles.is_empty() {
+        return Ok(own.iter().filter(|role| !is_guarded(role)).cloned().collect());
     }
-    if newcomer.roles.is_empty() {
-        return Ok(own.iter().filter(of_the_field).cloned().collect());
-    }
-    match newcomer.roles.iter().find(|role| !of_the_field(role) || !own.contains(role)) {
-        Some(role) => Err(Error::forbidden(format!("The role {role} is not yours to give.")).into()),
+    let beyond = match by_administrator {
+        true => first_beyond(&desk.caller, &newcomer.roles),
+        false => newcomer.roles.iter().find(|role| is_guarded(role) || !own.contains(role)).map(String::as_str),
+    };
+    match beyond {
+        Some(role) => Err(not_yours_to_give(role).into()),
         None => Ok(newcomer.roles.clone()),
     }
 }

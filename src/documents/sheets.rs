@@ -98,8 +98,8 @@ fn found_at(batch: &mut Batch<'_>, desk: &Desk<'_>, place: &str, all: bool) -> D
             let filed = filed_of(batch, scoped.id(), held)?.filter(|filed| filed.contact().is_some());
             below |= filed.is_some_and(|filed| filed.line.contains(&anchor));
         }
-        let waits = row.credential.is_none() && !is_known(batch, &name)?;
-        if below && (all || waits) && desk.require_account(batch, &name).is_ok() {
+        let wanted = below && (all || (row.credential.is_none() && !is_known(batch, &name)?));
+        if wanted && desk.require_account(batch, &name).is_ok() {
             found.push(name);
         }
     }

@@ -308,11 +308,26 @@ impl Client {
 /// # Errors
 /// When there is no answer; any status is one.
 pub async fn ask(address: Address, method: &str, path: &str, body: &Value) -> Result<(u16, Value), ClientError> {
+    let (status, text) = fetch(address, method, path, body, MOST_ANSWER).await?;
+    Ok((status, serde_json::from_slice(&text).unwrap_or_default()))
+}
+
+/// [`ask`] for an answer that need not be JSON, of at most so many bytes: status and body.
+///
+/// # Errors
+/// When there is no answer, or more of it; any status is one.
+pub async fn fetch(
+    address: Address,
+    method: &str,
+    path: &str,
+    body: &Value,
+    limit: usize,
+) -> Result<(u16, Vec<u8>), ClientError> {
     let mut client = Client::new(Arc::new(address));
     let body = (!body.is_null()).then(|| Bytes::from(body.to_string()));
     let mut reply = client.send(Request::json(method, path, body)).await?;
-    let text = reply.whole(MOST_ANSWER).await?;
-    Ok((reply.status, serde_json::from_slice(&text).unwrap_or_default()))
+    let text = reply.whole(limit).await?;
+    Ok((reply.status, text))
 }
 
 /// An answer whose body is still to be read.

@@ -208,15 +208,15 @@ async fn dispatch(services: Arc<Services>, settings: Arc<Settings>, request: Req
     let now = services.clock.now_kept(&services.store);
     let by_link = request.segments.len() == 2 && request.segment(0) == "_links";
     let console = console::is_about(&request); // shows its own login to whoever is not logged in
-    let logging_in = by_link || console || (request.method == "POST" && request.segments == ["_session"]);
+    let logging_in = by_link || (request.method == "POST" && request.segments == ["_session"]);
     let caller = match services.logins.caller(&shown, &services.cookies(), now).await {
         Ok(caller) => caller,
         Err(LoginError::Account(_)) if console => Caller::anonymous(),
-        Err(_) if logging_in && !console => Caller::anonymous(), // an old cookie or password must not keep anybody from logging in
+        Err(_) if logging_in => Caller::anonymous(), // an old cookie or password must not keep anybody from logging in
         Err(error) => return challenge(&settings, Answer::error(&error.into())),
     };
     let renewed = caller.renewed_cookie.clone();
-    let mut answer = match handle(services, Arc::clone(&settings), caller, request, logging_in).await {
+    let mut answer = match handle(services, Arc::clone(&settings), caller, request, logging_in || console).await {
         Ok(answer) => answer,
         Err(error) => Answer::error(&error),
     };

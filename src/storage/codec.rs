@@ -3,6 +3,25 @@
 //! Keys are written so that the order of bytes is the order of meaning. Values begin with a version byte; a decoder knows
 //! every version ever written. Decoding never panics on any bytes.
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The version byte of values that are JSON behind it.
+const JSON_VERSION: u8 = 1;
+
+/// A value that is JSON. For structs of texts, numbers and lists, which always have a JSON form.
+#[must_use]
+pub fn json_row(value: &impl Serialize) -> Vec<u8> {
+    let mut row = vec![JSON_VERSION];
+    serde_json::to_writer(&mut row, value).unwrap_or_default();
+    row
+}
+
+/// Reads what [`json_row`] wrote; `None` for anything else.
+pub fn from_json_row<T: DeserializeOwned>(row: &[u8]) -> Option<T> {
+    serde_json::from_slice(row.strip_prefix(&[JSON_VERSION])?).ok()
+}
+
 /// Appends to a value.
 pub trait Encode {
     /// A number in 7-bit groups, least significant first.

@@ -33,7 +33,7 @@ use tokio::sync::mpsc;
 pub use announcements::Announcements;
 pub use backup::BACKUP_MARK;
 pub use batch::{Announcement, Batch};
-pub use codec::{Decoder, Encode, hex, unhex};
+pub use codec::{Decoder, Encode, from_json_row, hex, json_row, unhex};
 pub use engine::Memory;
 pub use error::{StorageError, StorageResult};
 pub use family::{FAMILIES, Family, OF_A_DATABASE};

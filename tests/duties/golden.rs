@@ -18,8 +18,6 @@ const GOLDEN: &str = "tests/duties/golden.txt";
 const PAGE: &str = "docs/roles.md";
 /// Columns of the table on the page: everybody whose rights stand.
 const ROLES: usize = 9;
-/// Headers that are another's with every answer.
-const SET_ASIDE: [&str; 3] = ["date", "x-couch-request-id", "set-cookie"];
 /// Columns of a line of the file.
 const WIDTH: usize = 120;
 
@@ -50,7 +48,7 @@ fn lines() -> Vec<Line> {
 
 /// An answer without what may differ between two things of the same kind.
 fn shown(response: &Response, thing: &Thing) -> String {
-    let headers = response.headers.iter().filter(|(name, _)| !SET_ASIDE.contains(name));
+    let headers = response.headers.iter().filter(|(name, _)| !Response::OF_ONE_ANSWER.contains(name));
     let headers: Vec<String> = headers.map(|(name, value)| format!("{name}: {value}")).collect();
     let text = format!("{} {headers:?} {}", response.status, response.text());
     // A number is in no answer to somebody who may not have it, and in many others by chance.

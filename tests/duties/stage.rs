@@ -109,8 +109,7 @@ impl Stage {
     pub(super) fn log_in(&self, token: &str, device: &str) -> Login {
         let body = json!({"link": token, "device": {"id": device}});
         let answer = self.server.anonymous().post("/_session", &body).expect(200);
-        let cookie =
-            answer.header("set-cookie").and_then(|cookie| cookie.split(';').next()).expect("a cookie").to_owned();
+        let cookie = answer.cookie().expect("a cookie");
         Login { cookie, device: text(&answer.json()["device"]["id"]) }
     }
 

@@ -24,7 +24,6 @@ const HIDDEN: [&str; 8] =
     ["pat-a", "pat-2", "visit-1", "visit-2", "form:visit", "task~1", "org.couchdb.user:chw", "_design/medic"];
 const NOWHERE: [&str; 2] = ["none-1", "area-z"];
 const ACCOUNTS: [&str; 6] = ["chw", "chw-b", "boss", "worker-1", "worker-2", "nobody"];
-const SET_ASIDE: [&str; 3] = ["date", "x-couch-request-id", "set-cookie"];
 
 static RANDOM: LazyLock<Regex> = LazyLock::new(|| pattern(r"[0-9a-f]{64}|[0-9a-f]{32}|[A-Za-z0-9_-]{43}"));
 static TIME: LazyLock<Regex> = LazyLock::new(|| pattern(r"\b1[0-9]{9}([0-9]{3})?\b"));
@@ -79,8 +78,10 @@ impl Side {
 
     /// An answer without what tells nothing.
     fn shown(&mut self, response: &Response) -> String {
-        let headers =
-            response.headers.iter().filter(|(name, _)| !SET_ASIDE.contains(name) && *name != "content-length");
+        let headers = response
+            .headers
+            .iter()
+            .filter(|(name, _)| !Response::OF_ONE_ANSWER.contains(name) && *name != "content-length");
         let headers: Vec<String> = headers.map(|(name, value)| format!("{name}: {value}")).collect();
         let raw = format!("{} {headers:?}\n{}", response.status, response.text())
             .replace(self.stage.server.address(), "ADDRESS");

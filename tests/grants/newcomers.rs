@@ -23,8 +23,7 @@ impl District {
     fn enter(&self, answer: &Value) -> Result<String, u16> {
         let body = json!({"link": answer["link"]["token"], "device": {"id": "phone-of-nia"}});
         let entered = self.server.anonymous().send(&Request::new("POST", "/_session").json(&body));
-        let cookie = entered.header("set-cookie").and_then(|cookie| cookie.split(';').next()).map(str::to_owned);
-        cookie.ok_or(entered.status)
+        entered.cookie().ok_or(entered.status)
     }
 
     fn read(&self, cookie: &str, path: &str) -> Response {

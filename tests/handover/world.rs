@@ -87,8 +87,7 @@ impl World {
 
 /// The session cookie of an answer.
 pub(super) fn cookie_of(answer: &Response) -> String {
-    let set = answer.header("set-cookie").expect("a session");
-    set.split(';').next().unwrap_or_default().to_owned()
+    answer.cookie().expect("a session")
 }
 
 /// A device with a session.

@@ -376,8 +376,7 @@ impl World {
             return;
         }
         assert_eq!(answer.status, 200, "{worth:?}: {}", answer.text());
-        let cookie = answer.header("set-cookie").and_then(|cookie| cookie.split(';').next()).expect("a cookie");
-        let cookie = cookie.to_owned();
+        let cookie = answer.cookie().expect("a cookie");
         let answer = answer.json();
         assert_eq!(answer["device"]["standing"], worth.word(), "{answer}");
         let phone_of = &mut self.phones[phone];

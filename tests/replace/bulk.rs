@@ -74,12 +74,18 @@ fn the_same_file_does_nothing_twice_and_another_changes_what_it_says() {
     village.phone_by_link(&rows(&first)[0]["link"], "bea-phone");
     let change = "username,external_id,roles,phone,place,contact_id\nbea,,\"nurse,chw\",+256 1,,\n,hr-2,chw,+256 22,area-2,per-zoe\n";
     let tried = village.bulk("?dry_run=true", change);
-    assert_eq!((statuses(&tried), village.get("/_accounts/bea")["roles"].clone()), (vec!["changed"; 2], json!(["chw"])));
+    assert_eq!(
+        (statuses(&tried), village.get("/_accounts/bea")["roles"].clone()),
+        (vec!["changed"; 2], json!(["chw"]))
+    );
     assert_eq!(statuses(&village.bulk("", change)), ["changed", "changed"]);
     assert_eq!(statuses(&village.bulk("", change)), ["exists", "exists"]);
     assert_eq!(village.get("/_accounts/bea")["roles"], json!(["nurse", "chw"]));
     let cy = village.get(&format!("/_accounts/{}", text(&rows(&first)[1]["name"])));
-    assert_eq!((&cy["phone"], &cy["places"], &cy["state"]), (&json!("+256 22"), &json!(["area-2"]), &json!("prepared")));
+    assert_eq!(
+        (&cy["phone"], &cy["places"], &cy["state"]),
+        (&json!("+256 22"), &json!(["area-2"]), &json!("prepared"))
+    );
     let same_order = village.bulk("", "username,roles\nbea,\"chw,nurse\"\n");
     assert_eq!(statuses(&same_order), ["exists"], "roles have no order");
 }
@@ -105,7 +111,8 @@ fn a_row_that_is_refused_keeps_no_other_back_and_leaves_nothing() {
     let answer = village.bulk("", file.as_str());
     let expected = ["created", "refused", "refused", "refused", "refused", "refused", "refused", "created"];
     assert_eq!(statuses(&answer), expected, "{answer}");
-    for (row, words) in rows(&answer)[1..7].iter().zip(["`name`", "`roles`", "area-9", "per-zoe", "operator", "_admin"]) {
+    for (row, words) in rows(&answer)[1..7].iter().zip(["`name`", "`roles`", "area-9", "per-zoe", "operator", "_admin"])
+    {
         assert!(text(&row["reason"]).contains(words), "{row}");
     }
     assert_eq!(village.state().len(), before.len() + 4, "settings and account of two");
@@ -172,7 +179,8 @@ fn passwords_are_refused_unless_wanted_and_never_stored_in_clear() {
     let again = village.bulk("?passwords=generate", "username,roles,place\ndi,chw,area-1\n");
     assert_eq!((statuses(&again), rows(&again)[0].get("password")), (vec!["exists"], None), "{again}");
     assert!(village.log_in(&body).is_ok(), "a file that comes again changes no password");
-    let stored = village.get("/_users/org.couchdb.user:di").to_string() + &village.get("/_audit?limit=1000").to_string();
+    let stored =
+        village.get("/_users/org.couchdb.user:di").to_string() + &village.get("/_audit?limit=1000").to_string();
     assert!(!stored.contains(&password), "{stored}");
 }
 
@@ -194,7 +202,8 @@ fn an_answer_that_was_lost_is_given_once_more() {
     assert_eq!(village.log_in(&earlier).err().map(|answer| answer.status), Some(401), "it was ended");
     village.phone_by_link(&cy["link"], "cy-phone");
     let new = village.bulk(&format!("?passwords=generate&again_since={time}"), with_password);
-    let login = |answer: &Value| json!({"name": "di", "password": rows(answer)[0]["password"], "device": {"id": "di-phone"}});
+    let login =
+        |answer: &Value| json!({"name": "di", "password": rows(answer)[0]["password"], "device": {"id": "di-phone"}});
     assert!(village.log_in(&login(&new)).is_ok());
     let last = village.bulk(&format!("?passwords=generate&again_since={time}"), with_password);
     assert_eq!(rows(&last)[0].get("password"), None, "somebody has logged in: it stays");
@@ -204,10 +213,16 @@ fn an_answer_that_was_lost_is_given_once_more() {
 #[test]
 fn administrators_of_a_place_stay_within_it_row_by_row() {
     let village = Village::with_ann();
-    village.operator().put(&format!("/{DATABASE}/_security"), &json!({"members": {"roles": ["chw", "account_admin"]}})).expect(200);
+    village
+        .operator()
+        .put(&format!("/{DATABASE}/_security"), &json!({"members": {"roles": ["chw", "account_admin"]}}))
+        .expect(200);
     let boss = json!({"name": "boss", "password": PASSWORD, "roles": ["account_admin"], "places": ["area-2"]});
     village.operator().post("/_accounts", &boss).expect(201);
-    village.operator().post("/_accounts", &json!({"name": "eve", "roles": ["chw"], "places": ["area-1"], "external_id": "hr-9"})).expect(201);
+    village
+        .operator()
+        .post("/_accounts", &json!({"name": "eve", "roles": ["chw"], "places": ["area-1"], "external_id": "hr-9"}))
+        .expect(201);
     let boss = village.server.client_as("boss", PASSWORD);
     let before = village.state();
     let file = "username,external_id,roles,place,fullname\n\

@@ -135,7 +135,7 @@ fn looking_at_a_link_does_not_use_it_up() {
     let form = || Request::new("POST", &path).header("content-type", "application/x-www-form-urlencoded");
     client.send(&form().header("sec-fetch-site", "cross-site")).expect(403);
     let done = client.send(&form().header("sec-fetch-site", "same-origin")).expect(200);
-    let cookie = done.header("set-cookie").and_then(|cookie| cookie.split(';').next()).expect("a cookie").to_owned();
+    let cookie = done.cookie().expect("a cookie");
     assert!(done.text().contains("logged in as bea"), "{}", done.text());
     let session = client.send(&Request::new("GET", "/_session").header("cookie", &cookie)).json();
     assert_eq!(session["userCtx"]["name"], json!("bea"));

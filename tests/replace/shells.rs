@@ -102,5 +102,8 @@ fn a_shell_has_no_password_and_whoever_is_not_one_stays_so() {
     assert_eq!(village.get("/_accounts/ann")["state"], json!("active"));
     village.phone("ann", "ann-phone");
     let open = village.bulk("?prepared=false", "username,roles,place\ncy,chw,area-1\n");
-    assert_eq!((&open["rows"][0]["status"], village.get("/_accounts/cy")["state"].clone()), (&json!("created"), json!("active")));
+    assert_eq!(
+        (&open["rows"][0]["status"], village.get("/_accounts/cy")["state"].clone()),
+        (&json!("created"), json!("active"))
+    );
 }

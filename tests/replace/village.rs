@@ -123,8 +123,7 @@ impl Village {
         if answer.status != 200 {
             return Err(answer);
         }
-        let cookie =
-            answer.header("set-cookie").and_then(|cookie| cookie.split(';').next()).expect("a cookie").to_owned();
+        let cookie = answer.cookie().expect("a cookie");
         Ok(Phone { client, cookie, name: text(&answer.json()["name"]).to_owned() })
     }
 }

@@ -85,8 +85,7 @@ impl Drill {
             body["device"] = json!({"id": device, "name": device});
         }
         let answer = self.server.anonymous().post("/_session", &body).expect(200);
-        let cookie = answer.header("set-cookie").and_then(|cookie| cookie.split(';').next()).expect("a cookie");
-        Session { cookie: cookie.to_owned() }
+        Session { cookie: answer.cookie().expect("a cookie") }
     }
 
     /// The server's id of the device of a session.

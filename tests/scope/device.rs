@@ -67,8 +67,7 @@ impl Device {
     pub(super) fn log_in(client: Client, account: &str, database: &str) -> Outcome<Self> {
         let body = json!({"name": account, "password": password(account)});
         let answer = exchange(&client, &Request::new("POST", "/_session").json(&body), &[200])?;
-        let cookie = answer.header("set-cookie").and_then(|value| value.split(';').next());
-        let cookie = cookie.ok_or_else(|| format!("no cookie for {account}"))?.to_owned();
+        let cookie = answer.cookie().ok_or_else(|| format!("no cookie for {account}"))?;
         Ok(Self {
             client,
             cookie,

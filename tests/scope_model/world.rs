@@ -141,8 +141,7 @@ impl World {
     fn log_in(&mut self, name: &str) -> String {
         let answer =
             self.server.anonymous().post("/_session", &json!({"name": name, "password": PASSWORD})).expect(200);
-        let cookie = answer.header("set-cookie").expect("a cookie");
-        cookie.split(';').next().expect("a cookie").to_owned()
+        answer.cookie().expect("a cookie")
     }
 
     /// Sends a request as a device; its session lasts as long as the world.

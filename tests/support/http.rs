@@ -99,8 +99,16 @@ pub(crate) struct Response {
 }
 
 impl Response {
+    /// Headers that are others with every answer.
+    pub(crate) const OF_ONE_ANSWER: [&str; 3] = ["date", "set-cookie", "x-couch-request-id"];
+
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)
+    }
+
+    /// The cookie that the answer sets, as a request shows it: `name=value`.
+    pub(crate) fn cookie(&self) -> Option<String> {
+        Some(self.header("set-cookie")?.split(';').next()?.to_owned())
     }
 
     /// The body, unpacked if it says gzip and is.

@@ -78,8 +78,7 @@ pub(crate) fn try_log_in(server: &TestServer, account: &str, password: &str, cli
 }
 
 pub(crate) fn cookie_of(answer: &Response) -> String {
-    let cookie = answer.header("set-cookie").and_then(|cookie| cookie.split(';').next());
-    cookie.expect("a cookie").to_owned()
+    answer.cookie().expect("a cookie")
 }
 
 pub(crate) fn log_in(server: &TestServer, account: &str, client: &str) -> Phone {

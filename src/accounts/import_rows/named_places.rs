@@ -46,9 +46,7 @@ impl AccountRow {
         let members = new_place(self)?;
         Some(["name", "external_id"].map(|member| members.get(member).and_then(Value::as_str)))
     }
-}
 
-impl AccountRow {
     /// Whether it names this place, as one of its own or above a new one.
     #[must_use]
     pub fn names_place(&self, id: &str) -> bool {
@@ -67,11 +65,11 @@ impl NamedPlaces {
     /// is used.
     #[must_use]
     pub fn of(rows: &[AccountRow]) -> Self {
-        let mut makers: HashMap<&str, u64> = HashMap::new();
+        let mut makers: HashMap<&str, usize> = HashMap::new();
         let mut known = HashMap::new();
-        for row in rows {
+        for (number, row) in rows.iter().enumerate() {
             for name in new_place(row).into_iter().flat_map(names_of) {
-                if makers.insert(name, row.line).is_some_and(|line| line != row.line) {
+                if makers.insert(name, number).is_some_and(|other| other != number) {
                     known.insert(name.to_owned(), Known::Several);
                 }
             }
@@ -109,9 +107,9 @@ impl NamedPlaces {
                 Ok(())
             }
             Some(Known::Refused(line)) => Err(format!("The place {id} was not made: line {line} was refused.")),
-            Some(Known::Several) => {
-                Err(format!("Several places of this file are called {id}: give each a place.external_id, and use that."))
-            }
+            Some(Known::Several) => Err(format!(
+                "Several places of this file are called {id}: give each a place.external_id, and use that."
+            )),
         }
     }
 
@@ -166,8 +164,8 @@ mod tests {
     fn what_is_ambiguous_or_was_refused_is_said() {
         let rows = [
             makes(2, &json!({"name": "Hill", "external_id": "F-2"})),
-            makes(3, &json!({"name": "Hill", "external_id": "F-3"})),
-            makes(4, &json!({"name": "Same", "external_id": "Same"})),
+            makes(2, &json!({"name": "Hill", "external_id": "F-3"})), // JSON has many rows on a line
+            makes(3, &json!({"name": "Same", "external_id": "Same"})),
         ];
         let mut places = NamedPlaces::of(&rows);
         assert!(places.resolve(&mut named("Hill")).unwrap_err().contains("Several"), "also before they are made");

@@ -7,8 +7,8 @@ use csv::{QuoteStyle, Terminator, WriterBuilder};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::spreadsheet::{inert, raw};
-use super::{AccountRow, Format, Link, json_objects, text_of};
+use super::spreadsheet::{STATUS, inert, raw};
+use super::{AccountRow, Format, LINE, Link, json_objects, text_of};
 
 /// What became of a row. Empty texts: nothing to say.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,23 +28,26 @@ pub struct RowResult {
     pub place: String,
 }
 
-/// The columns that are added, in their order.
-pub const COLUMNS: [&str; 6] = [
-    "import.status:excluded",
-    "import.message:excluded",
-    "import.name:excluded",
-    "import.link:excluded",
-    "import.password:excluded",
-    "import.place:excluded",
-];
+/// The column with the account's name.
+const NAME: &str = "import.name:excluded";
+/// The column with a link. What an earlier result has here stays if there is no newer one.
+const LINK: &str = "import.link:excluded";
+/// The column with a password. It is there if somebody got one, and no password is written twice.
+const PASSWORD: &str = "import.password:excluded";
+/// The column with the id of a place that a row made.
+const PLACE: &str = "import.place:excluded";
+/// The column that says why.
+const MESSAGE: &str = "import.message:excluded";
 
 impl RowResult {
-    fn cells(&self) -> [&str; 6] {
-        [&self.status, &self.reason, &self.name, &self.link, &self.password, &self.place]
+    /// The columns that are added, in their order, and what stands there.
+    fn cells(&self) -> [(&'static str, &str); 6] {
+        let Self { status, reason, name, link, password, place } = self;
+        [(STATUS, status), (MESSAGE, reason), (NAME, name), (LINK, link), (PASSWORD, password), (PLACE, place)]
     }
 }
 
-/// The file with what became of its rows. A link or a password that an earlier result file had stays where there is no newer one.
+/// The file with what became of its rows.
 ///
 /// # Errors
 /// When the file is not the one that was read, or there is no memory for it.
@@ -56,36 +59,36 @@ pub fn write(file: &[u8], format: Format, results: &[RowResult]) -> Result<Vec<u
     }
 }
 
+fn require_same(rows: usize, results: &[RowResult]) -> Result<(), String> {
+    if rows == results.len() {
+        return Ok(());
+    }
+    Err(format!("the file has {rows} rows now, and had {}", results.len()))
+}
+
 fn spreadsheet(text: &str, marked: bool, results: &[RowResult]) -> Result<Vec<u8>, String> {
-    let (header, rows) = raw(text);
-    if rows.len() != results.len() {
-        return Err(format!("the file has {} rows now, and had {}", rows.len(), results.len()));
-    }
-    let mut columns = header.clone();
-    // A column of passwords is only there if somebody wanted some.
-    let wanted = |at: usize| at != 4 || results.iter().any(|result| !result.password.is_empty());
-    let mut places = Vec::new();
-    for (at, name) in COLUMNS.iter().enumerate() {
-        let there = header.iter().position(|known| known.trim() == *name);
-        let place = there.or_else(|| wanted(at).then_some(columns.len()));
-        if place == Some(columns.len()) {
-            columns.push((*name).to_owned());
+    let (mut header, rows) = raw(text);
+    require_same(rows.len(), results)?;
+    let has_passwords = results.iter().any(|result| !result.password.is_empty());
+    for (column, _) in RowResult::default().cells() {
+        let there = header.iter().any(|known| known.trim() == column);
+        if !there && (column != PASSWORD || has_passwords) {
+            header.push(column.to_owned());
         }
-        places.push(place);
     }
+    let position = |column: &str| header.iter().position(|known| known.trim() == column);
     let out = if marked { super::UTF8_MARK.to_vec() } else { Vec::new() };
     let mut builder = WriterBuilder::new();
     builder.quote_style(QuoteStyle::Necessary).terminator(Terminator::CRLF).has_headers(false);
     let mut writer = builder.from_writer(out);
     let failed = |error: csv::Error| error.to_string();
-    writer.write_record(columns.iter().map(|name| once_inert(name))).map_err(failed)?;
+    writer.write_record(header.iter().map(|name| once_inert(name))).map_err(failed)?;
     for (mut row, result) in rows.into_iter().zip(results) {
-        row.resize(columns.len(), String::new());
-        for (at, (cell, place)) in result.cells().into_iter().zip(&places).enumerate() {
-            let Some(place) = *place else { continue };
-            let kept = matches!(at, 3 | 4) && cell.is_empty();
-            if !kept {
-                cell.clone_into(&mut row[place]);
+        row.resize(header.len(), String::new());
+        for (column, cell) in result.cells() {
+            let stays = column == LINK && cell.is_empty();
+            if let Some(at) = position(column).filter(|_| !stays) {
+                cell.clone_into(&mut row[at]);
             }
         }
         writer.write_record(row.iter().map(|cell| once_inert(cell))).map_err(failed)?;
@@ -100,15 +103,14 @@ fn once_inert(cell: &str) -> String {
 
 fn lines(text: &str, results: &[RowResult]) -> Result<Vec<u8>, String> {
     let objects = json_objects(text, &mut Vec::new());
-    if objects.len() != results.len() {
-        return Err(format!("the file has {} rows now, and had {}", objects.len(), results.len()));
-    }
+    require_same(objects.len(), results)?;
     let mut out = Vec::new();
     for ((_, mut members), result) in objects.into_iter().zip(results) {
-        for (at, (name, text)) in COLUMNS.iter().zip(result.cells()).enumerate() {
-            let kept = matches!(at, 3 | 4) && text.is_empty() && members.contains_key(*name);
-            if !kept && (at != 4 || !text.is_empty()) {
-                members.insert((*name).to_owned(), text.into());
+        for (column, text) in result.cells() {
+            match column {
+                LINK if text.is_empty() && members.contains_key(LINK) => {}
+                PASSWORD if text.is_empty() => drop(members.remove(PASSWORD)),
+                _ => drop(members.insert(column.to_owned(), text.into())),
             }
         }
         out.extend_from_slice(Value::Object(members).to_string().as_bytes());
@@ -118,10 +120,11 @@ fn lines(text: &str, results: &[RowResult]) -> Result<Vec<u8>, String> {
 }
 
 impl AccountRow {
-    /// The row as an object that reads as the same row: how it is sent.
+    /// The row as an object that reads as the same row, with the line where it stands in its file: how it is sent.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let mut members = Map::new();
+        members.insert(LINE.to_owned(), self.line.into());
         let mut put = |name: &str, value: Option<Value>| value.map(|value| members.insert(name.to_owned(), value));
         let text = |text: &Option<String>| text.clone().map(Value::from);
         put("username", text(&self.name));
@@ -135,11 +138,14 @@ impl AccountRow {
             put(name, text(value));
         }
         put("token_login", self.link.map(Value::from));
-        put("place", match self.places.as_slice() {
-            [] => None,
-            [new @ Link::New(_)] => Some(of_link(new)),
-            places => Some(places.iter().map(of_link).collect()),
-        });
+        put(
+            "place",
+            match self.places.as_slice() {
+                [] => None,
+                [new @ Link::New(_)] => Some(of_link(new)),
+                places => Some(places.iter().map(of_link).collect()),
+            },
+        );
         Value::Object(members)
     }
 }

@@ -29,6 +29,8 @@ enum Line {
 pub(super) struct Journal {
     path: PathBuf,
     file: File,
+    /// Bytes of it. If it has more, somebody else writes into it, too.
+    length: u64,
     /// Rows that were sent and not answered, and since when what was made of them may be there.
     doubts: HashMap<usize, u64>,
 }
@@ -74,7 +76,9 @@ impl Journal {
                  remove {shown}: the links in it are lost then"
             );
         }
-        let mut journal = Self { file: open_for_appending(&path, whole.len())?, path, doubts: HashMap::new() };
+        let torn = whole.len() < stored.len();
+        let file = open_for_appending(&path, torn.then_some(whole.len()))?;
+        let mut journal = Self { file, length: whole.len() as u64, path, doubts: HashMap::new() };
         if whole.is_empty() {
             journal.append(&head)?;
         }
@@ -85,7 +89,8 @@ impl Journal {
     fn replay(&mut self, text: &str, rows: usize) -> anyhow::Result<Vec<Option<RowResult>>> {
         let mut results = vec![None; rows];
         for line in text.lines().skip(1) {
-            let line: Line = serde_json::from_str(line).with_context(|| format!("{} is broken", self.path.display()))?;
+            let line: Line =
+                serde_json::from_str(line).with_context(|| format!("{} is broken", self.path.display()))?;
             match line {
                 Line::Import { .. } => {}
                 Line::Sending { rows, since } => {
@@ -134,8 +139,20 @@ impl Journal {
     }
 
     fn append(&mut self, text: &str) -> anyhow::Result<()> {
-        let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data());
-        written.with_context(|| format!("cannot write {}", self.path.display()))
+        let mut append = || {
+            let alone = self.file.metadata()?.len() == self.length;
+            self.length += text.len() as u64;
+            self.file.write_all(text.as_bytes())?;
+            self.file.sync_data()?;
+            std::io::Result::Ok(alone)
+        };
+        let alone = append().with_context(|| format!("cannot write {}", self.path.display()))?;
+        ensure!(
+            alone,
+            "another import writes {}, too. Let it end, or type this command again when it has",
+            self.path.display()
+        );
+        Ok(())
     }
 
     /// Puts the result in its place, wholly or not at all, and removes the journal.
@@ -155,11 +172,13 @@ impl Journal {
     }
 }
 
-/// Opens a file behind its last whole line.
-fn open_for_appending(path: &Path, length: usize) -> anyhow::Result<File> {
+/// Opens a file behind its last whole line, where it is cut if there is more.
+fn open_for_appending(path: &Path, cut_at: Option<usize>) -> anyhow::Result<File> {
     let open = || -> std::io::Result<File> {
         let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
-        file.set_len(length as u64)?;
+        if let Some(length) = cut_at {
+            file.set_len(length as u64)?;
+        }
         sync_folder_of(path)?;
         Ok(file)
     };
@@ -202,6 +221,24 @@ mod tests {
         assert_eq!((std::fs::read(&path).unwrap(), part.exists()), (b"done".to_vec(), false));
         let again = Journal::open(&path, b"file", "s", 3).unwrap_err().to_string();
         assert!(again.contains("already"), "{again}");
+    }
+
+    #[test]
+    fn two_do_not_write_into_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.result.csv");
+        let (mut one, _) = Journal::open(&path, b"file", "s", 2).unwrap();
+        let (mut other, _) = Journal::open(&path, b"file", "s", 2).unwrap();
+        other.sending(&[0], 7).unwrap();
+        let error = one.sending(&[0], 7).unwrap_err().to_string();
+        assert!(error.contains("another import"), "{error}");
+        assert!(other.answered(&[(0, result("created"))]).is_err(), "it learns of the first one as well");
+        let (again, results) = Journal::open(&path, b"file", "s", 2).unwrap();
+        assert_eq!(
+            (results, again.doubtful(0)),
+            (vec![Some(result("created")), None], None),
+            "what both wrote can be read"
+        );
     }
 
     #[test]

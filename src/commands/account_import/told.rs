@@ -58,15 +58,20 @@ impl fmt::Display for Counts {
     }
 }
 
-/// The end of an import: how many, what was refused, and where the rest is.
-pub(super) fn told_in_words(first: &str, path: &Path, results: &[RowResult]) -> String {
+/// The end of an import: how many, what was refused, and where the rest is. `results` with the lines of their rows.
+pub(super) fn told_in_words<'r>(
+    first: &str,
+    path: &Path,
+    results: impl Iterator<Item = (u64, &'r RowResult)> + Clone,
+) -> String {
     let mut text = format!("{first}\n");
-    for result in results.iter().filter(|result| result.status == "refused").take(SHOWN) {
-        let name = if result.name.is_empty() { "a row without a name" } else { &result.name };
-        text.push_str(&format!("  {name}: {}\n", result.reason));
+    for (line, result) in results.clone().filter(|(_, result)| result.status == "refused").take(SHOWN) {
+        text.push_str(&format!("  line {line}: {}\n", result.reason));
     }
-    let secrets = results.iter().any(|result| !result.link.is_empty() || !result.password.is_empty());
-    let care = if secrets { " It has what logs people in: give it to nobody, and delete it when it was used." } else { "" };
+    let mut results = results;
+    let secrets = results.any(|(_, result)| !result.link.is_empty() || !result.password.is_empty());
+    let care =
+        if secrets { " It has what logs people in: give it to nobody, and delete it when it was used." } else { "" };
     text.push_str(&format!("{} has every row with what became of it.{care}\n", path.display()));
     text
 }
@@ -87,9 +92,9 @@ mod tests {
         let results = [row("created", "http://h"), row("exists", ""), row("refused", "")];
         let counts = Counts::of(&results);
         assert_eq!((counts.all(), counts.to_string().as_str()), (3, "1 created, 1 there already, 1 refused"));
-        let told = told_in_words("w.csv: done.", Path::new("w.result.csv"), &results);
-        assert!(told.starts_with("w.csv: done.\n  ann: taken\nw.result.csv has every row"), "{told}");
+        let told = told_in_words("w.csv: done.", Path::new("w.result.csv"), (2..).zip(&results));
+        assert!(told.starts_with("w.csv: done.\n  line 4: taken\nw.result.csv has every row"), "{told}");
         assert!(told.contains("give it to nobody"));
-        assert!(!told_in_words("x", Path::new("y"), &results[1..]).contains("nobody"));
+        assert!(!told_in_words("x", Path::new("y"), (3..).zip(&results[1..])).contains("nobody"));
     }
 }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::Handled;
 use super::address::Address;
-use super::page::{Page, lead_to, needed, nothing_here};
+use super::page::{Page, lead_to, nothing_here};
 use super::visit::Visit;
 use crate::http::error::HttpError;
 
@@ -20,17 +20,10 @@ const TEXTS: [&str; 5] = ["fullname", "phone", "email", "locale", "external_id"]
 
 /// `GET accounts`.
 pub(super) async fn list(visit: &Visit<'_>) -> Handled {
-    let filtered = |address: Address| {
-        FILTERS.into_iter().fold(address, |address, name| address.with_some(name, visit.query(name)))
-    };
-    let api = filtered(Address::api(&["_accounts"])).with("limit", ROWS);
+    let api = visit.filtered(Address::api(&["_accounts"]), &FILTERS).with("limit", ROWS);
     let found = visit.get(&api.with_some("start_after", visit.query("after"))).await?;
-    let page = filtered(Address::page(&["accounts"]));
-    let content = json!({
-        "accounts": found["rows"],
-        "first": visit.query("after").map(|_| page.to_string()),
-        "next": found["next"].as_str().map(|next| page.clone().with("after", next).to_string()),
-    });
+    let (first, next) = visit.pages(&visit.filtered(Address::page(&["accounts"]), &FILTERS), &found["next"]);
+    let content = json!({"accounts": found["rows"], "first": first, "next": next});
     Page::new("accounts.html", "Accounts", "accounts", content).show(visit)
 }
 
@@ -70,7 +63,7 @@ fn described(visit: &Visit<'_>) -> Map<String, Value> {
 
 /// `POST accounts/new`.
 pub(super) async fn make(visit: &Visit<'_>) -> Handled {
-    if let Err(missing) = needed(visit, &["roles"]) {
+    if let Err(missing) = visit.require(&["roles"]) {
         return ask_new(visit, Some(&missing));
     }
     let mut body = described(visit);
@@ -102,7 +95,7 @@ pub(super) async fn ask_change(visit: &Visit<'_>, name: &str, problem: Option<&H
 
 /// `POST accounts/NAME/change`: what was emptied is taken away.
 pub(super) async fn change(visit: &Visit<'_>, name: &str) -> Handled {
-    if let Err(missing) = needed(visit, &["roles"]) {
+    if let Err(missing) = visit.require(&["roles"]) {
         return ask_change(visit, name, Some(&missing)).await;
     }
     let mut body = described(visit);
@@ -135,11 +128,7 @@ pub(super) async fn act(visit: &Visit<'_>, name: &str, act: &str) -> Handled {
         _ => return Err(nothing_here()),
     };
     let fields: &[&str] = if act == "retire" { &["reason", "sure"] } else { &["reason"] };
-    let asked = match needed(visit, fields) {
-        Ok(()) => visit.post(&Address::api(&["_accounts", name, act]), Value::Object(visit.body_of(&["reason"]))).await,
-        Err(missing) => Err(missing),
-    };
-    match asked {
+    match visit.post_form(&Address::api(&["_accounts", name, act]), fields, &["reason"]).await {
         Ok(link) if act == "link" => linked(visit, "A new link", &json!({"name": name, "link": link})),
         Ok(_) => Ok(lead_to(visit, &Address::page(&["accounts", name]).with("done", done))),
         Err(problem) if problem.reason == "missing" => Err(problem),

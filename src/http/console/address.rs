@@ -2,11 +2,8 @@
 
 use std::fmt;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-
 use super::ROOT;
-
-const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
+use crate::http::handlers::escaped;
 
 /// A path, with a query if there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +15,7 @@ impl Address {
         let mut address = String::new();
         for segment in segments {
             address.push('/');
-            address.extend(utf8_percent_encode(segment, KEPT));
+            address.push_str(&escaped(segment));
         }
         Self(address)
     }
@@ -36,7 +33,7 @@ impl Address {
         self.0.push(if self.0.contains('?') { '&' } else { '?' });
         self.0.push_str(name);
         self.0.push('=');
-        self.0.extend(utf8_percent_encode(value, KEPT));
+        self.0.push_str(&escaped(value));
         self
     }
 

@@ -35,20 +35,18 @@ pub(super) async fn list(visit: &Visit<'_>) -> Handled {
     let names = visit.databases();
     // A place is one of a database.
     let database = visit.query("database").or_else(|| visit.query("place").and(names.first().map(String::as_str)));
-    let filtered = |address: Address| {
-        let address = FILTERS.into_iter().fold(address, |address, name| address.with_some(name, visit.query(name)));
-        address.with_some("database", database)
-    };
+    let filtered = |address: Address| visit.filtered(address, &FILTERS).with_some("database", database);
     let api = filtered(Address::api(&["_devices"])).with("limit", ROWS).with_some("after", visit.query("after"));
     let found = visit.get(&api).await?;
-    let page = filtered(Address::page(&["devices"]));
+    let (first, next) = visit.pages(&filtered(Address::page(&["devices"])), &found["next"]);
     let content = json!({
         "databases": names,
+        "database": visit.query("database"),
         "wipe": visit.query("wipe"),
         "total": found["total_rows"],
         "phones": found["devices"],
-        "first": visit.query("after").map(|_| page.to_string()),
-        "next": found["next"].as_str().map(|next| page.clone().with("after", next).to_string()),
+        "first": first,
+        "next": next,
     });
     Page::new("devices.html", "Phones", "devices", content).show(visit)
 }

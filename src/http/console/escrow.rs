@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::Handled;
 use super::address::Address;
-use super::page::{Page, lead_to, needed, nothing_here};
+use super::page::{Page, lead_to, nothing_here};
 use super::visit::{Visit, rows, text};
 use crate::http::error::HttpError;
 
@@ -13,10 +13,9 @@ const ROWS: usize = 50;
 
 /// The database, if the person is its steward.
 fn database_of(visit: &Visit<'_>) -> Result<String, HttpError> {
-    let databases = visit.stewarded();
     let named = visit.query("database").or_else(|| visit.form.field("database"));
-    let found = databases.into_iter().find(|database| named.is_none_or(|named| named == database));
-    found.ok_or_else(nothing_here)
+    let found = visit.stewarded().iter().find(|database| named.is_none_or(|named| named == *database));
+    found.cloned().ok_or_else(nothing_here)
 }
 
 /// `GET escrow`.
@@ -25,16 +24,15 @@ pub(super) async fn list(visit: &Visit<'_>) -> Handled {
     let found = visit.get(&Address::api(&[&database, "_escrow"])).await?;
     let wanted = |row: &&Value| visit.query("account").is_none_or(|account| row["account"] == account);
     let chosen: Vec<&Value> = rows(&found["rows"]).iter().filter(wanted).collect();
-    let skipped: usize = visit.query("after").and_then(|after| after.parse().ok()).unwrap_or(0);
     let page = Address::page(&["escrow"]).with("database", &database).with_some("account", visit.query("account"));
-    let next = (chosen.len() > skipped + ROWS).then(|| page.clone().with("after", &(skipped + ROWS).to_string()));
+    let (shown, first, next) = visit.cut(&chosen, ROWS, &page);
     let content = json!({
         "databases": visit.stewarded(),
         "database": database,
         "total": chosen.len(),
-        "rows": chosen.iter().skip(skipped).take(ROWS).collect::<Vec<_>>(),
-        "first": (skipped > 0).then(|| page.to_string()),
-        "next": next.map(|next| next.to_string()),
+        "rows": shown,
+        "first": first,
+        "next": next,
     });
     Page::new("escrow.html", "Work that is held back", "escrow", content).show(visit)
 }
@@ -55,14 +53,8 @@ pub(super) async fn decide(visit: &Visit<'_>, number: &str, decision: &str) -> H
         return Err(nothing_here());
     }
     let database = database_of(visit)?;
-    let decided = match needed(visit, &["reason"]) {
-        Ok(()) => {
-            let body = Value::Object(visit.body_of(&["reason", "subject", "parent"]));
-            visit.post(&Address::api(&[&database, "_escrow", number, decision]), body).await
-        }
-        Err(missing) => Err(missing),
-    };
-    match decided {
+    let api = Address::api(&[&database, "_escrow", number, decision]);
+    match visit.post_form(&api, &["reason"], &["reason", "subject", "parent"]).await {
         Ok(_) => Ok(lead_to(visit, &Address::page(&["escrow"]).with("database", &database).with("done", "decided"))),
         Err(problem) if problem.reason == "missing" => Err(problem),
         Err(problem) => show(visit, number, Some(&problem)).await,

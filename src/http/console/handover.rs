@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::Handled;
 use super::address::Address;
-use super::page::{Page, needed, nothing_here};
+use super::page::{Page, nothing_here};
 use super::visit::{Visit, number, rows, texts};
 use crate::documents::radar::{DAY, SILENT_DAYS};
 use crate::http::error::HttpError;
@@ -14,8 +14,7 @@ const CHOICES: &str = "20";
 
 /// `GET handover`: whom is it about?
 pub(super) async fn choose(visit: &Visit<'_>) -> Handled {
-    let filtered = |address: Address| address.with_some("text", visit.query("text"));
-    let api = filtered(Address::api(&["_accounts"])).with("limit", CHOICES);
+    let api = visit.filtered(Address::api(&["_accounts"]), &["text"]).with("limit", CHOICES);
     let found = visit.get(&api.with_some("start_after", visit.query("after"))).await?;
     let mut holders = Vec::new();
     for account in rows(&found["rows"]) {
@@ -23,12 +22,12 @@ pub(super) async fn choose(visit: &Visit<'_>) -> Handled {
             holders.push(json!({"account": account, "place": place}));
         }
     }
-    let page = filtered(Address::page(&["handover"]));
+    let (first, next) = visit.pages(&visit.filtered(Address::page(&["handover"]), &["text"]), &found["next"]);
     let content = json!({
         "holders": holders,
         "asked": visit.query("text").is_some(),
-        "first": visit.query("after").map(|_| page.to_string()),
-        "next": found["next"].as_str().map(|next| page.clone().with("after", next).to_string()),
+        "first": first,
+        "next": next,
     });
     Page::new("handover.html", "Hand over", "handover", content).show(visit)
 }
@@ -59,7 +58,7 @@ fn replacement(visit: &Visit<'_>) -> Value {
 
 /// `POST handover/replace`: looks first; does it when that was seen.
 pub(super) async fn replace(visit: &Visit<'_>) -> Handled {
-    if let Err(missing) = needed(visit, &["name", "reason"]) {
+    if let Err(missing) = visit.require(&["name", "reason"]) {
         return ask_who(visit, Some(&missing));
     }
     match visit.form.field("step") {
@@ -128,7 +127,7 @@ pub(super) async fn ask_undo(visit: &Visit<'_>, problem: Option<&HttpError>) -> 
 
 /// `POST handover/undo`.
 pub(super) async fn undo(visit: &Visit<'_>) -> Handled {
-    if let Err(missing) = needed(visit, &["reason"]) {
+    if let Err(missing) = visit.require(&["reason"]) {
         return ask_undo(visit, Some(&missing)).await;
     }
     let database = visit.database().unwrap_or_default();

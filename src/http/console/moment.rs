@@ -1,6 +1,7 @@
 //! Points in time as people read them, with the exact one beside it for machines; days as forms send them. All in UTC.
 
 use minijinja::Value;
+use settle_protocol::Error;
 
 use crate::accounts::http_date::{header_date, iso_date};
 
@@ -32,7 +33,7 @@ fn distance(then: u64, now: u64) -> String {
 }
 
 /// Midnight of a day that a form calls `YYYY-MM-DD`, in seconds since 1970.
-pub(super) fn midnight(day: &str) -> Option<u64> {
+fn midnight(day: &str) -> Option<u64> {
     let mut parts = day.split('-').map(|part| part.parse::<u64>().ok());
     let (year, month, day_of_month) = (parts.next()??, parts.next()??, parts.next()??);
     if parts.next().is_some() || !(1970..=9999).contains(&year) || !(1..=12).contains(&month) {
@@ -43,6 +44,16 @@ pub(super) fn midnight(day: &str) -> Option<u64> {
     let days = years * 365 + years / 4 - years / 100 + years / 400 + (from_march * 306 + 5) / 10 + day_of_month - 1;
     let seconds = days.checked_sub(719_468)? * DAY;
     (iso_date(seconds)[..10] == *day).then_some(seconds)
+}
+
+/// Midnight before a day of a form or a query, or so many days later; `None` when it was left empty.
+///
+/// # Errors
+/// `400` for what is no day.
+pub(super) fn day_of(name: &str, day: Option<&str>, days: u64) -> Result<Option<u64>, Error> {
+    let Some(day) = day else { return Ok(None) };
+    let refused = || Error::bad_request(format!("`{name}` must be a day, as in 2026-11-21."));
+    Ok(Some(midnight(day).ok_or_else(refused)? + days * DAY))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::Handled;
 use super::address::Address;
-use super::page::{Page, lead_to, needed, nothing_here};
+use super::page::{Page, lead_to, nothing_here};
 use super::visit::{Visit, rows, text};
 use super::words;
 use crate::http::error::HttpError;
@@ -67,7 +67,7 @@ pub(super) async fn act(visit: &Visit<'_>, id: &str, act: &str) -> Handled {
         }
         _ => return Err(nothing_here()),
     };
-    if let Err(missing) = needed(visit, &["reason", "sure"]) {
+    if let Err(missing) = visit.require(&["reason", "sure"]) {
         return show(visit, id, Some(missing)).await;
     }
     match visit.post(&Address::api(&["_devices", id, path]), Value::Object(body)).await {
@@ -85,13 +85,7 @@ pub(super) async fn exposure(visit: &Visit<'_>, id: &str) -> Handled {
     let api = Address::api(&["_devices", id, "exposure"]).with("database", database).with("limit", CONTACTS);
     let found = visit.get(&api.with_some("after", visit.query("after"))).await?;
     let page = Address::page(&["devices", id, "exposure"]).with("database", database);
-    let content = json!({
-        "device": id,
-        "database": database,
-        "named": found["contacts"].is_array(),
-        "next": found["next"].as_str().map(|next| page.clone().with("after", next).to_string()),
-        "first": visit.query("after").map(|_| page.to_string()),
-        "exposure": found,
-    });
+    let (first, next) = visit.pages(&page, &found["next"]);
+    let content = json!({"device": id, "database": database, "next": next, "first": first, "exposure": found});
     Page::new("exposure.html", "Whose data may be on it", "devices", content).show(visit)
 }

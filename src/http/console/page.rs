@@ -142,14 +142,6 @@ pub(super) fn nothing_here() -> HttpError {
     Error::missing().into()
 }
 
-/// A field that was left empty and is needed.
-pub(super) fn needed(visit: &Visit<'_>, fields: &[&str]) -> Result<(), HttpError> {
-    match fields.iter().find(|name| visit.form.field(name).is_none()) {
-        Some(name) => Err(Error::bad_request(format!("`{name}` is missing.")).into()),
-        None => Ok(()),
-    }
-}
-
 /// The page that says no. What is not there, and what is not for this person, is one and the same page.
 pub(super) fn refused(visit: &Visit<'_>, error: &HttpError) -> Handled {
     let withheld = matches!(error.status, 401 | 403 | 404) && !visit.submits() && visit.is_logged_in();

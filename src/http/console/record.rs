@@ -2,14 +2,12 @@
 
 use hyper::Method;
 use serde_json::{Value, json};
-use settle_protocol::Error;
 
 use super::Handled;
 use super::address::Address;
-use super::moment::midnight;
+use super::moment::day_of;
 use super::page::{Page, nothing_here};
 use super::visit::{Visit, number, text};
-use crate::documents::radar::DAY;
 use crate::http::error::HttpError;
 
 /// Entries on a page.
@@ -19,15 +17,12 @@ const FILTERS: [&str; 6] = ["account", "device", "database", "place", "by", "act
 
 /// A day of the query as the second it begins, or so many days later.
 fn time_of(visit: &Visit<'_>, name: &str, days: u64) -> Result<Option<u64>, HttpError> {
-    let Some(day) = visit.query(name) else { return Ok(None) };
-    let refused = || Error::bad_request(format!("`{name}` must be a day, as in 2026-11-21."));
-    Ok(Some(midnight(day).ok_or_else(refused)? + days * DAY))
+    Ok(day_of(name, visit.query(name), days)?)
 }
 
 /// The entries that are asked for.
 fn asked(visit: &Visit<'_>) -> Result<Address, HttpError> {
-    let api = Address::api(&["_audit"]);
-    let api = FILTERS.into_iter().fold(api, |api, name| api.with_some(name, visit.query(name)));
+    let api = visit.filtered(Address::api(&["_audit"]), &FILTERS);
     let (from, to) = (time_of(visit, "from", 0)?, time_of(visit, "to", 1)?);
     let api = api.with_some("from", from.map(|from| from.to_string()).as_deref());
     Ok(api.with_some("to", to.map(|to| (to - 1).to_string()).as_deref()))
@@ -35,8 +30,7 @@ fn asked(visit: &Visit<'_>) -> Result<Address, HttpError> {
 
 /// The same page with the filters that were chosen.
 fn page_of(visit: &Visit<'_>, segments: &[&str]) -> Address {
-    let names = FILTERS.into_iter().chain(["from", "to"]);
-    names.fold(Address::page(segments), |page, name| page.with_some(name, visit.query(name)))
+    visit.filtered(visit.filtered(Address::page(segments), &FILTERS), &["from", "to"])
 }
 
 /// `GET audit`: the newest entries; with filters, from the oldest on.

@@ -28,7 +28,7 @@ pub(super) async fn show(visit: &Visit<'_>) -> Handled {
     }
     let mut held = Vec::new();
     for database in visit.stewarded() {
-        let escrow = visit.get(&Address::api(&[&database, "_escrow"])).await?;
+        let escrow = visit.get(&Address::api(&[database, "_escrow"])).await?;
         held.push(json!({"database": database, "documents": escrow["total_rows"]}));
     }
     let content = json!({

@@ -40,6 +40,7 @@ templates!(
     "escrow_one.html",
     "audit.html",
     "custody.html",
+    "parts/database.html",
     "parts/phones.html",
     "parts/unsent.html",
     "parts/pages.html",

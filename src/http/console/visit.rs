@@ -1,5 +1,7 @@
 //! One visit of a page: who comes, what they typed, and the API as they may use it.
 
+use std::sync::OnceLock;
+
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method};
 use serde_json::{Map, Value};
@@ -28,6 +30,7 @@ pub(super) struct Visit<'a> {
     pub(super) context: &'a Context,
     pub(super) form: Form,
     browser: Browser,
+    stewarded: OnceLock<Vec<String>>,
 }
 
 impl<'a> Visit<'a> {
@@ -46,7 +49,7 @@ impl<'a> Visit<'a> {
         } else {
             Form::default()
         };
-        Ok(Self { context, form, browser })
+        Ok(Self { context, form, browser, stewarded: OnceLock::new() })
     }
 
     /// Whether a form was sent.
@@ -97,6 +100,30 @@ impl<'a> Visit<'a> {
         self.context.request.query.get(name).map(str::trim).filter(|value| !value.is_empty())
     }
 
+    /// An address with those members of the page's query that have these names.
+    pub(super) fn filtered(&self, address: Address, names: &[&str]) -> Address {
+        names.iter().fold(address, |address, name| address.with_some(name, self.query(name)))
+    }
+
+    /// The addresses of a list's first page, unless this is it, and of its next one, if the API says what that begins after.
+    pub(super) fn pages(&self, page: &Address, next: &Value) -> (Option<String>, Option<String>) {
+        let first = self.query("after").map(|_| page.to_string());
+        (first, next.as_str().map(|next| page.clone().with("after", next).to_string()))
+    }
+
+    /// One page of a list that the API gives whole, and the addresses of the first page and the next one.
+    pub(super) fn cut<'r, T>(
+        &self,
+        rows: &'r [T],
+        length: usize,
+        page: &Address,
+    ) -> (&'r [T], Option<String>, Option<String>) {
+        let skipped: usize = self.query("after").and_then(|after| after.parse().ok()).unwrap_or(0);
+        let rest = rows.get(skipped..).unwrap_or_default();
+        let next = (rest.len() > length).then(|| page.clone().with("after", &(skipped + length).to_string()));
+        (&rest[..rest.len().min(length)], (skipped > 0).then(|| page.to_string()), next.map(|next| next.to_string()))
+    }
+
     pub(super) fn now(&self) -> u64 {
         self.context.services.clock.now()
     }
@@ -134,15 +161,17 @@ impl<'a> Visit<'a> {
     }
 
     /// Scoped databases of which the person sees everything, as stewards do.
-    pub(super) fn stewarded(&self) -> Vec<String> {
-        let (services, caller) = (&self.context.services, &self.context.caller);
-        let mut databases = self.databases();
-        databases.retain(|name| {
-            let Ok(database) = services.catalogue.find(name) else { return false };
-            let whole = || matches!(view_of(&services.store.snapshot(), &database, caller), Ok(View::Everything));
-            permit(Need::Pull, caller, Some(&database.security)).is_ok() && whole()
-        });
-        databases
+    pub(super) fn stewarded(&self) -> &[String] {
+        self.stewarded.get_or_init(|| {
+            let (services, caller) = (&self.context.services, &self.context.caller);
+            let mut databases = self.databases();
+            databases.retain(|name| {
+                let Ok(database) = services.catalogue.find(name) else { return false };
+                let whole = || matches!(view_of(&services.store.snapshot(), &database, caller), Ok(View::Everything));
+                permit(Need::Pull, caller, Some(&database.security)).is_ok() && whole()
+            });
+            databases
+        })
     }
 
     /// Asks the API as the person who is logged in, and gives its answer as it is.
@@ -190,6 +219,25 @@ impl<'a> Visit<'a> {
     /// Does something.
     pub(super) async fn post(&self, address: &Address, body: Value) -> Result<Value, HttpError> {
         self.ask(Method::POST, address, Some(body)).await
+    }
+
+    /// Does something with fields of the form, if those that are needed were filled in.
+    pub(super) async fn post_form(
+        &self,
+        address: &Address,
+        needed: &[&str],
+        fields: &[&str],
+    ) -> Result<Value, HttpError> {
+        self.require(needed)?;
+        self.post(address, Value::Object(self.body_of(fields))).await
+    }
+
+    /// Refuses a form with a field that was left empty and is needed.
+    pub(super) fn require(&self, fields: &[&str]) -> Result<(), HttpError> {
+        match fields.iter().find(|name| self.form.field(name).is_none()) {
+            Some(name) => Err(Error::bad_request(format!("`{name}` is missing.")).into()),
+            None => Ok(()),
+        }
     }
 
     /// The body of a request with these fields of the form; those that were left empty are absent.

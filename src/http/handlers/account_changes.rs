@@ -54,7 +54,7 @@ pub(super) struct DeskParts {
 }
 
 impl DeskParts {
-    pub(super) fn desk(&self) -> Desk<'_> {
+    fn desk(&self) -> Desk<'_> {
         Desk {
             users: &self.users,
             scoped: self.scoped.as_deref(),
@@ -78,7 +78,7 @@ impl DeskParts {
     }
 
     /// Whether the credentials behind the request are still worth something: asked on the writer, beside what they change.
-    pub(super) fn require_standing(&self, batch: &Batch<'_>) -> DocumentResult<()> {
+    fn require_standing(&self, batch: &Batch<'_>) -> DocumentResult<()> {
         if let Some(pass) = &self.caller.pass {
             pass.judge(batch, self.actor.now)?.allow(Right::Everything)?;
         }
@@ -142,6 +142,22 @@ pub(super) async fn act<T: Send + 'static>(
         Err(Attempt::Failed(error)) => Err(error.into()),
         Err(Attempt::Waits(accounts)) => Err(ask(context, order, actor, accounts).await?),
     }
+}
+
+/// Only tries something about accounts, over the state as it is now and beside the writer: for what takes long.
+pub(super) async fn rehearse<T: Send + 'static>(
+    context: &Context,
+    parts: DeskParts,
+    work: impl FnOnce(&mut Batch<'_>, &Desk<'_>) -> DocumentResult<T> + Send + 'static,
+) -> Result<T, HttpError> {
+    let store = context.services.store.clone();
+    let tried = tokio::task::spawn_blocking(move || {
+        store.rehearse(|batch| {
+            parts.require_standing(batch)?;
+            work(batch, &parts.desk())
+        })
+    });
+    Ok(tried.await.map_err(|_| StorageError::Panicked)??)
 }
 
 fn wrong(member: &str, what: &str) -> Error {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use settle_protocol::Error;
 
 use super::Handled;
-use crate::audit::{self, Entry, Head, exported};
+use crate::audit::{self, Entry, Head, Stored, exported};
 use crate::http::error::HttpError;
 use crate::http::pipeline::Context;
 use crate::http::response::Answer;
@@ -68,6 +68,14 @@ impl Filter {
             .filter(|by| !by.is_empty())
             .map(|by| format!("\"by\":{}", Value::from(by.as_str())));
         who.or_else(|| self.account.as_ref().map(|name| format!("\"account\":{}", Value::from(name.as_str()))))
+    }
+
+    /// The entry, if it fits. `needle`: as [`Filter::needle`] says.
+    fn entry_in(&self, stored: &Stored<'_>, needle: Option<&str>) -> StorageResult<Option<Entry>> {
+        if needle.is_some_and(|needle| !stored.mentions(needle.as_bytes())) {
+            return Ok(None);
+        }
+        Ok(Some(stored.entry()?).filter(|entry| self.fits(entry)))
     }
 
     /// `action` names the whole word or its first half (`device` is every `device.…`), or several with commas between them.
@@ -130,10 +138,7 @@ fn page(store: &Store, filter: &Filter, since: u64, limit: usize) -> StorageResu
     let needle = filter.needle();
     audit::read_stored(&snapshot, since.saturating_add(1), |stored| {
         last = stored.head.number;
-        if needle.as_ref().is_none_or(|needle| stored.mentions(needle.as_bytes())) {
-            let entry = stored.entry()?;
-            entries.extend(filter.fits(&entry).then(|| told(last, &entry)));
-        }
+        entries.extend(filter.entry_in(stored, needle.as_deref())?.map(|entry| told(last, &entry)));
         Ok(if entries.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
     })?;
     let next = (last < head.number).then_some(last);
@@ -181,12 +186,12 @@ async fn export(context: &Context, filter: Filter, since: u64) -> Handled {
 
 fn piece(store: &Store, mut export: Export) -> StorageResult<(Vec<u8>, Export)> {
     let (mut text, mut looked_at, from) = (Vec::new(), 0, export.after + 1);
-    let snapshot = store.snapshot();
+    let (snapshot, needle) = (store.snapshot(), export.filter.needle());
     export.after = export.end;
     audit::read_stored(&snapshot, from, |stored| {
         looked_at += 1;
-        let (number, entry) = (stored.head.number, stored.entry()?);
-        if export.filter.fits(&entry) {
+        let number = stored.head.number;
+        if let Some(entry) = export.filter.entry_in(stored, needle.as_deref())? {
             if export.filter.own.is_some() {
                 text.extend_from_slice(told(number, &entry).to_string().as_bytes());
                 text.push(b'\n');

@@ -10,14 +10,15 @@ use settle_protocol::query::Query;
 use settle_protocol::{Error, ErrorKind};
 
 use super::Handled;
-use super::account_changes::{DeskParts, desk_of};
+use super::account_changes::{DeskParts, act, desk_of, rehearse};
 use super::links::link_value;
 use crate::accounts::import_rows::named_places::NamedPlaces;
 use crate::accounts::import_rows::{AccountRow, Format, Options, Problem, read};
 use crate::accounts::password::{Credential, made_up};
 use crate::clock::random;
+use crate::documents::accounts::Desk;
 use crate::documents::enlisting::{Became, Entrant, Outcome, Terms, enlist, find_account};
-use crate::documents::error::{DocumentError, DocumentResult};
+use crate::documents::error::DocumentResult;
 use crate::http::error::HttpError;
 use crate::http::pipeline::Context;
 use crate::http::response::Answer;
@@ -163,19 +164,16 @@ async fn ready(context: &Context, parts: &DeskParts, rows: &[AccountRow], asked:
     Ok(Ready { entrants, made_up })
 }
 
-/// Does rows one after the other.
+/// Does rows one after the other; the first has this number.
 fn enlist_all(
     batch: &mut Batch<'_>,
-    parts: &DeskParts,
-    numbered: (usize, &[Entrant]),
+    desk: &Desk<'_>,
+    first: usize,
+    entrants: &[Entrant],
     terms: &Terms,
     places: &mut NamedPlaces,
 ) -> DocumentResult<Vec<Outcome>> {
-    parts.require_standing(batch)?;
-    let (first, entrants) = numbered;
-    let desk = parts.desk();
-    let rows = (first..).zip(entrants);
-    rows.map(|(number, entrant)| enlist(batch, &desk, number, entrant, terms, places)).collect()
+    (first..).zip(entrants).map(|(number, entrant)| enlist(batch, desk, number, entrant, terms, places)).collect()
 }
 
 /// Every row, a few in each write; a try is made beside the writer.
@@ -186,22 +184,19 @@ async fn done(
     mut places: NamedPlaces,
     asked: &Asked,
 ) -> Result<Vec<Outcome>, HttpError> {
-    let (store, terms) = (context.services.store.clone(), asked.terms);
+    let terms = asked.terms;
     if asked.only_tried {
-        let tried = tokio::task::spawn_blocking(move || {
-            store.rehearse(|batch| enlist_all(batch, &parts, (0, &entrants), &terms, &mut places))
-        });
-        return Ok(tried.await.map_err(|_| StorageError::Panicked)??);
+        return rehearse(context, parts, move |batch, desk| enlist_all(batch, desk, 0, &entrants, &terms, &mut places))
+            .await;
     }
-    let (parts, entrants) = (Arc::new(parts), Arc::new(entrants));
+    let entrants = Arc::new(entrants);
     let mut outcomes = Vec::with_capacity(entrants.len());
     for first in (0..entrants.len()).step_by(ROWS_AT_A_TIME) {
-        let (parts, entrants) = (Arc::clone(&parts), Arc::clone(&entrants));
-        let mut known = places;
-        let written = store.write(move |batch| -> Result<_, DocumentError> {
+        let (entrants, mut known) = (Arc::clone(&entrants), places);
+        let written = act(context, parts.clone(), move |batch, desk| {
             let rows = &entrants[first..entrants.len().min(first + ROWS_AT_A_TIME)];
-            let done = enlist_all(batch, &parts, (first, rows), &terms, &mut known)?;
-            Ok((done, known))
+            let some = enlist_all(batch, desk, first, rows, &terms, &mut known)?;
+            Ok((some, known))
         });
         let (some, known) = written.await?;
         outcomes.extend(some);
@@ -211,7 +206,13 @@ async fn done(
 }
 
 /// What became of a row, as its sender sees it. Links and passwords are shown this once, those of a try never.
-fn row_value(context: &Context, asked: &Asked, row: &AccountRow, outcome: &Outcome, password: Option<&String>) -> Value {
+fn row_value(
+    context: &Context,
+    asked: &Asked,
+    row: &AccountRow,
+    outcome: &Outcome,
+    password: Option<&String>,
+) -> Value {
     let mut value = Map::new();
     let mut put = |member: &str, text: Option<&String>| {
         if let Some(text) = text {
@@ -240,7 +241,8 @@ fn row_value(context: &Context, asked: &Asked, row: &AccountRow, outcome: &Outco
 /// `POST /_accounts/_bulk`.
 pub(super) async fn bulk(context: &mut Context) -> Handled {
     let asked = asked_of(context)?;
-    let body: Bytes = context.read_body(MOST_BYTES).await?;
+    let body: Bytes = context.read_body(context.settings.max_request_bytes.min(MOST_BYTES)).await?;
+    context.asked = blake3::hash(&body).to_hex().to_string();
     let options = Options { passwords: asked.passwords == Passwords::Accept };
     let parsed = tokio::task::spawn_blocking(move || read(&body, asked.format, options));
     let rows = match parsed.await.map_err(|_| StorageError::Panicked)? {

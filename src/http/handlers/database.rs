@@ -39,9 +39,7 @@ pub(super) fn info_of(context: &Context, database: &Database) -> Result<Value, H
     } else if let Some(restricted) = context.view.restricted() {
         // Of what is out of scope, not even the number is told.
         let documents = visible_ids(&snapshot, restricted, database.id())?.len() as u64;
-        // Nor, to whoever sees no document, how often something was written.
-        let position = if context.view.is_blind() { 0 } else { counters.position };
-        counters = Counters { documents, position, ..Counters::default() };
+        counters = Counters { documents, position: context.view.position(counters.position), ..Counters::default() };
         (file, purge_seq) = (0, "0".to_owned());
     }
     let mut info = json!({

@@ -105,8 +105,7 @@ pub(super) fn find(reader: &impl Read, device: DeviceId) -> Result<Enrolment, Do
 /// What is known of a device whose account is in somebody's charge; another is as good as none.
 pub(super) fn known(reader: &impl Read, device: DeviceId, charge: &Charge) -> Result<Enrolment, DocumentError> {
     let row = find(reader, device)?;
-    let account = reader.get(&ACCOUNTS, &row.account)?.unwrap_or_default();
-    match charge.covers(reader, &account)? {
+    match charge.covers_named(reader, &row.account)? {
         true => Ok(row),
         false => Err(Error::missing().into()),
     }

@@ -46,8 +46,7 @@ fn shown(grant: &Grant, now: u64) -> Value {
 
 /// Whether the caller manages the receiver of a grant.
 fn manages(reader: &impl Read, charge: &Charge, grant: &Grant) -> Result<bool, HttpError> {
-    let row = reader.get(&crate::accounts::tables::ACCOUNTS, &grant.to)?.unwrap_or_default();
-    Ok(charge.covers(reader, &row)?)
+    Ok(charge.covers_named(reader, &grant.to)?)
 }
 
 /// `GET /_grants`: those that the caller gave or has; those who manage accounts see all of theirs, auditors see all. `to`, `place` and `state`
@@ -133,8 +132,7 @@ pub(super) async fn make(context: &mut Context) -> Handled {
     let caller = context.caller.clone();
     let made = context.services.store.write(move |batch| -> Result<Grant, DocumentError> {
         let charge = charge_of(batch, &caller)?;
-        let to = batch.get(&crate::accounts::tables::ACCOUNTS, &grant.to)?.unwrap_or_default();
-        let administers = charge.covers_place(batch, &grant.place)? && charge.covers(batch, &to)?;
+        let administers = charge.covers_place(batch, &grant.place)? && charge.covers_named(batch, &grant.to)?;
         let by_administrator = administers && !is_person(batch, database.id(), &grant.place)?;
         let grant = Grant { by_administrator, ..grant };
         grants::make(batch, &database, &grant, now)?;

@@ -207,8 +207,8 @@ fn document_id(context: &Context) -> (String, usize) {
     }
 }
 
-/// A segment of a path as a `Location` header writes it.
-fn escaped(text: &str) -> String {
+/// A segment of a path, or a value of a query, as an address writes it.
+pub(super) fn escaped(text: &str) -> String {
     use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
     const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
     utf8_percent_encode(text, KEPT).to_string()

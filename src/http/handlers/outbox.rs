@@ -11,12 +11,11 @@ use super::accounts::text_of;
 use super::database::object_or_empty;
 use crate::accounts::event_cursors;
 use crate::accounts::outbox::{self, Message, MessageId, Refused, State};
-use crate::accounts::tables::ACCOUNTS;
 use crate::documents::administration::charge_of;
 use crate::documents::error::DocumentError;
 use crate::http::pipeline::Context;
 use crate::http::response::Answer;
-use crate::storage::{Read, Snapshot, StorageResult, hex, unhex};
+use crate::storage::{Snapshot, StorageResult, hex, unhex};
 
 /// A message as those see it who manage its account. One that waits for nothing, because its link is over, is told as what it is
 /// about to become.
@@ -63,8 +62,7 @@ pub(super) fn list(context: &Context) -> Handled {
         if query.get("account").is_some_and(|account| account != message.account) {
             return Ok(ControlFlow::Continue(()));
         }
-        let row = snapshot.get(&ACCOUNTS, &message.account)?.unwrap_or_default();
-        if !charge.covers(&snapshot, &row)? {
+        if !charge.covers_named(&snapshot, &message.account)? {
             return Ok(ControlFlow::Continue(()));
         }
         let message = shown(&snapshot, id, &message, now)?;

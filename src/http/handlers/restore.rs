@@ -9,12 +9,11 @@ use super::accounts::text_of;
 use super::database::object_or_empty;
 use crate::accounts::enrolments;
 use crate::accounts::ledger::{self, LostReceipt};
-use crate::accounts::tables::ACCOUNTS;
 use crate::audit;
 use crate::documents::administration::oversight_of;
 use crate::http::pipeline::Context;
 use crate::http::response::Answer;
-use crate::storage::{Read, StorageError, unhex};
+use crate::storage::{StorageError, unhex};
 
 /// `POST /_handover/confirm_restore {"reason": …}`: scoped databases give out documents again, although nobody knows what was
 /// withdrawn since the data were copied.
@@ -56,7 +55,7 @@ pub(super) fn lost_receipts(context: &Context) -> Handled {
     for lost in &lost {
         let device = unhex(&lost.device).unwrap_or_default();
         let account = enrolments::account_of(&snapshot, device)?.unwrap_or_default();
-        if charge.covers(&snapshot, &snapshot.get(&ACCOUNTS, &account)?.unwrap_or_default())? {
+        if charge.covers_named(&snapshot, &account)? {
             rows.push(row(lost, &account));
         }
     }

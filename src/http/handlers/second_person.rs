@@ -4,13 +4,12 @@ use serde_json::{Map, Value, json};
 
 use super::Handled;
 use crate::accounts::second_person::{self, Order};
-use crate::accounts::tables::ACCOUNTS;
 use crate::accounts::withdrawals::Actor;
 use crate::documents::administration::charge_of;
 use crate::http::error::HttpError;
 use crate::http::pipeline::Context;
 use crate::http::response::Answer;
-use crate::storage::{Read, StorageError};
+use crate::storage::StorageError;
 
 /// What of a body makes it the same order: everything but the reason.
 pub(super) fn asked_in(body: &Map<String, Value>) -> String {
@@ -55,7 +54,7 @@ pub(super) fn list(context: &Context) -> Handled {
     for waiting in second_person::list(&snapshot, context.services.clock.now())? {
         let mut covered = true;
         for account in &waiting.accounts {
-            covered &= charge.covers(&snapshot, &snapshot.get(&ACCOUNTS, account)?.unwrap_or_default())?;
+            covered &= charge.covers_named(&snapshot, account)?;
         }
         if covered {
             let mut row = serde_json::to_value(&waiting).unwrap_or_default();

@@ -12,9 +12,6 @@ use regex::{Captures, Regex};
 
 use crate::support::http::{Request, Response};
 
-/// Headers that differ from answer to answer.
-const SET_ASIDE: [&str; 3] = ["date", "set-cookie", "x-couch-request-id"];
-
 static ROW_TOKEN: LazyLock<Regex> = LazyLock::new(|| pattern(r#""seq":"([^"]*)""#));
 static END_TOKEN: LazyLock<Regex> =
     LazyLock::new(|| pattern(r#""(last_seq|update_seq|purge_seq|_local_seq|committed_update_seq)":("[^"]*"|\d+)"#));
@@ -54,7 +51,7 @@ impl Shown {
         let same_length = body == raw && !(request.method == "HEAD" && has_tokens(&request.path));
         let mut text = format!("{}\n", response.status);
         for (name, value) in response.headers.iter() {
-            if !SET_ASIDE.contains(&name) && (name != "content-length" || same_length) {
+            if !Response::OF_ONE_ANSWER.contains(&name) && (name != "content-length" || same_length) {
                 text.push_str(&format!("{name}: {value}\n"));
             }
         }

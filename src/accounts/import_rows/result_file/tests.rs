@@ -21,21 +21,42 @@ fn rows(bytes: &[u8], format: Format) -> Vec<AccountRow> {
     read(bytes, format, Options { passwords: true }).unwrap_or_else(|problems| panic!("{problems:?}"))
 }
 
+/// Rows without the lines where they stand.
+fn unlined(bytes: &[u8], format: Format) -> Vec<AccountRow> {
+    rows(bytes, format).into_iter().map(|row| AccountRow { line: 0, ..row }).collect()
+}
+
 #[test]
 fn a_spreadsheet_keeps_its_columns_and_reads_as_the_same_rows() {
     let text = "\u{feff}username,roles,note:excluded,contact.name,phone\r\n\
                 ann,chw,\"a, \"\"b\"\"\nc\",Ann,+256 700\r\n,,,,\r\nbob,\"chw,nurse\",,Bob,-5\r\n";
     let out = written(text, &results(2));
-    assert!(out.starts_with("\u{feff}username,roles,note:excluded,contact.name,phone,import.status:excluded,"), "{out}");
+    assert!(
+        out.starts_with("\u{feff}username,roles,note:excluded,contact.name,phone,import.status:excluded,"),
+        "{out}"
+    );
     assert!(out.contains("\"a, \"\"b\"\"\nc\"") && out.contains("http://h/_links/T1"), "{out}");
     assert!(!out.contains("import.password"), "nobody asked for passwords: {out}");
-    let (before, after) = (rows(text.as_bytes(), Format::Csv), rows(out.as_bytes(), Format::Csv));
-    let plain = |rows: &[AccountRow]| rows.iter().map(AccountRow::to_json).collect::<Vec<_>>();
-    assert_eq!(plain(&before), plain(&after));
+    let (before, after) = (unlined(text.as_bytes(), Format::Csv), unlined(out.as_bytes(), Format::Csv));
+    assert_eq!(before, after);
     assert_eq!(after[0].phone.as_deref(), Some("+256 700"));
     let again = written(&out, &[RowResult { status: "exists".into(), ..RowResult::default() }, results(2)[1].clone()]);
     assert_eq!(again.lines().next(), out.lines().next(), "no column comes twice");
     assert!(again.contains("exists,,,http://h/_links/T0,"), "a link that nobody replaced stays: {again}");
+}
+
+#[test]
+fn a_password_is_written_once() {
+    let mut two = results(2);
+    two[0].password = "aaaa-bbbb".into();
+    let out = written("username\nann\nbob\n", &two);
+    assert!(out.contains("import.password:excluded") && out.contains("aaaa-bbbb"), "{out}");
+    assert!(!written(&out, &results(2)).contains("aaaa"), "the earlier result has it, and this one does not");
+    let line = r#"{"username": "ann"}"#;
+    let out = write(line.as_bytes(), Format::Json, &two[..1]).unwrap();
+    assert!(String::from_utf8_lossy(&out).contains("aaaa-bbbb"));
+    let again = write(&out, Format::Json, &results(1)).unwrap();
+    assert!(!String::from_utf8_lossy(&again).contains("import.password"));
 }
 
 #[test]
@@ -64,9 +85,11 @@ fn json_becomes_lines_that_read_as_the_same_rows() {
     let out = write(text.as_bytes(), Format::Json, &two).unwrap();
     let lines: Vec<Value> =
         String::from_utf8(out.clone()).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!((&lines[0]["import.status:excluded"], &lines[1]["import.link:excluded"]), (&"created".into(), &"old".into()));
-    let plain = |rows: &[AccountRow]| rows.iter().map(AccountRow::to_json).collect::<Vec<_>>();
-    assert_eq!(plain(&rows(text.as_bytes(), Format::Json)), plain(&rows(&out, Format::Json)));
+    assert_eq!(
+        (&lines[0]["import.status:excluded"], &lines[1]["import.link:excluded"]),
+        (&"created".into(), &"old".into())
+    );
+    assert_eq!(unlined(text.as_bytes(), Format::Json), unlined(&out, Format::Json));
     assert!(write(text.as_bytes(), Format::Json, &results(3)).is_err(), "another file");
 }
 
@@ -78,6 +101,5 @@ fn a_row_that_is_sent_is_the_row_that_was_read() {
     let before = rows(text.as_bytes(), Format::Csv);
     let sent = Value::Array(before.iter().map(AccountRow::to_json).collect()).to_string();
     let after = rows(sent.as_bytes(), Format::Json);
-    let unlined = |rows: Vec<AccountRow>| rows.into_iter().map(|row| AccountRow { line: 0, ..row }).collect::<Vec<_>>();
-    assert_eq!(unlined(before), unlined(after));
+    assert_eq!(before, after, "also its line");
 }
