@@ -1,4 +1,6 @@
-//! The command line: arguments in, one command out.
+//! The command line: arguments in, one command out; why it failed in one line, never with a stack of functions.
+
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use settle::commands::{
@@ -48,8 +50,18 @@ enum Command {
     Verify(verify::VerifyArguments),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Arguments::parse().command {
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("Error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Demo(arguments) => demo::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),

@@ -36,6 +36,7 @@ client_files!(
     requests,
     scope,
     servers,
+    tools,
     withdrawal
 );
 
