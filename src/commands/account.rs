@@ -27,8 +27,8 @@ enum Action {
     Making(Making),
     /// Make the accounts of a CSV or JSON file, and change those that are there already; goes on where it was stopped.
     ///
-    /// Columns are the CHT's: username or external_id, roles, place or place.NAME…, contact or contact.NAME…, phone, email,
-    /// language, fullname. Dots make nested fields; columns with `:excluded` in their names are for yourself. Each row is done
+    /// Columns are the CHT's: `username` or `external_id`, `roles`, `place` or `place.NAME`…, `contact` or `contact.NAME`…, `phone`,
+    /// `email`, `language`, `fullname`. Dots make nested fields; columns with `:excluded` in their names are for yourself. Each row is done
     /// wholly or not at all. What became of the rows, with their links, goes into a file that can be fed in again.
     Import(Box<ImportArguments>),
     /// Print a sheet of cards with links as QR codes, into a file. The accounts' earlier links end.

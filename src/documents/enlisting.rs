@@ -7,7 +7,6 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
 use settle_protocol::{Error, ErrorKind};
 
 use super::accounts::{AccountChange, Created, Desk, NewAccount, change, create, text_members};
@@ -322,7 +321,7 @@ fn changes_of(
     ];
     for member in text_members() {
         let text = texts.iter().find(|(known, _)| *known == member).and_then(|(_, text)| text.clone());
-        if text.as_ref().is_some_and(|text| document[member] != Value::from(text.as_str())) {
+        if text.as_ref().is_some_and(|text| document[member] != text.as_str()) {
             changes.texts.push((member, text));
         }
     }

@@ -248,6 +248,10 @@ fn a_part_of_a_request_fails_alone_and_a_rehearsal_changes_nothing() {
         batch.part(|_| panic!("a mistake"))
     }));
     assert!(matches!(panicked, Err(StorageError::Panicked)));
-    runtime.block_on(store.write(move |batch| StorageResult::Ok(put(batch, b"f")))).expect("written");
+    let next = store.write(move |batch| {
+        put(batch, b"f");
+        StorageResult::Ok(())
+    });
+    runtime.block_on(next).expect("written");
     assert!(store.snapshot().get_bytes(Family::Local, b"e").expect("read").is_none());
 }
