@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::storage::{Batch, Family, Range, Read, StorageError, StorageResult, hex};
 
+pub mod actions;
 pub mod exported;
 
 const META_HEAD: &[u8] = b"audit_head";
@@ -55,7 +56,7 @@ impl Entry {
     /// Whether what was done is called so: by the whole word, or by its first half (`device` is every `device.…`).
     #[must_use]
     pub fn is(&self, action: &str) -> bool {
-        self.action == action || self.action.split('.').next() == Some(action)
+        actions::is_called(&self.action, action)
     }
 
     /// … about an account.
@@ -128,6 +129,7 @@ fn hash_of(number: u64, before: &[u8; HASH_BYTES], text: &[u8]) -> [u8; HASH_BYT
 /// # Errors
 /// When the store fails.
 pub fn append(batch: &mut Batch<'_>, entry: &Entry) -> StorageResult<()> {
+    debug_assert!(actions::ACTIONS.contains(&entry.action.as_str()), "{} is in no list of actions", entry.action);
     let before = head(batch)?;
     let text = serde_json::to_vec(entry).map_err(|_| CORRUPT)?;
     let number = before.number + 1;

@@ -239,6 +239,8 @@ pub struct Settings {
     pub forbid_draining_changes: bool,
     /// Seconds without a push after which a device that wrote its checkpoint counts as drained.
     pub quiet_seconds: u64,
+    /// Seconds without a call after which a device is told of as silent, where a webhook wants `device.silent`.
+    pub silent_seconds: u64,
     /// Seconds a session of a named device lives without use.
     pub device_session_seconds: u64,
     /// Seconds for which a link works.
@@ -296,6 +298,7 @@ impl Default for Settings {
             drain_cap_seconds: 90 * 24 * 3600,
             forbid_draining_changes: false,
             quiet_seconds: 24 * 3600,
+            silent_seconds: 7 * 24 * 3600,
             device_session_seconds: 365 * 24 * 3600,
             link_seconds: 24 * 3600,
             public_url: None,
@@ -369,6 +372,7 @@ settings_table! {
     "settle" "drain_cap_seconds" => drain_cap_seconds: number;
     "settle" "forbid_draining_changes" => forbid_draining_changes: switch;
     "settle" "quiet_seconds" => quiet_seconds: number;
+    "settle" "silent_seconds" => silent_seconds: number;
     "settle" "device_session_seconds" => device_session_seconds: number;
     "settle" "link_seconds" => link_seconds: number;
     "settle" "public_url" => public_url: optional;

@@ -19,6 +19,7 @@ use crate::accounts::ledger_copy::Ledger;
 use crate::accounts::login::Logins;
 use crate::accounts::password::{Credential, PasswordPolicy};
 use crate::accounts::session_cookie::{CookieSettings, SameSite};
+use crate::accounts::silences;
 use crate::accounts::withdrawals::{note_quiet, quiet_devices};
 use crate::audit::{self, Entry};
 use crate::clock::{Clock, random};
@@ -273,8 +274,8 @@ impl Services {
         self.compacting.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Runs until the server stops: keeps the clock's mark, forgets expired sessions, looks which devices are drained,
-    /// forgets old manifests.
+    /// Runs until the server stops: keeps the clock's mark, forgets expired sessions, looks which devices are drained and which
+    /// are silent, forgets old manifests.
     pub async fn keep_house(self: Arc<Self>) {
         let mut marked_at = self.clock.now();
         loop {
@@ -287,6 +288,9 @@ impl Services {
             }
             if let Err(error) = self.infer_drained().await {
                 tracing::warn!(%error, "which devices are drained could not be looked up");
+            }
+            if let Err(error) = self.tell_silences().await {
+                tracing::warn!(%error, "which devices are silent could not be looked up");
             }
             if let Err(error) = self.forget_manifests().await {
                 tracing::warn!(%error, "old manifests could not be forgotten");
@@ -394,6 +398,18 @@ impl Services {
         if let Err(error) = self.reads.write_down(&self.store, self.clock.now()).await {
             tracing::warn!(%error, "reads of operators could not be noted yet");
         }
+    }
+
+    /// Devices that have not called for long, where somebody wants to be told.
+    async fn tell_silences(&self) -> StorageResult<()> {
+        let (seconds, now) = (self.settings().silent_seconds, self.clock.now());
+        if !self.outbox.is_told(silences::ACTION) {
+            return Ok(());
+        }
+        for (account, device) in silences::begun(&self.store.snapshot(), seconds, now)? {
+            self.store.write(move |batch| silences::note(batch, &account, device, seconds, now)).await?;
+        }
+        Ok(())
     }
 
     /// Devices of clients that send no manifest count as drained after a quiet period.

@@ -4,6 +4,7 @@
 mod exposed;
 mod guessing;
 mod replayed;
+mod reported;
 pub(crate) mod stage;
 
 use std::io::Write as _;
@@ -79,7 +80,10 @@ fn t2_who_left_and_knows_the_password_reads_nothing_more() {
     }
     // What was made before may still come, and stands under the account that made it.
     phone.push(&server, &[phone.revision("visit-late", visit("ann", 3))]).expect(201);
-    server.admin().get(&format!("{DATABASE}/visit-late")).expect(200);
+    let late = server.admin().get(&format!("{DATABASE}/visit-late?provenance=true")).expect(200).json();
+    let brought = &late["_provenance"][0];
+    let by = (&brought["account"], &brought["device"], &brought["standing"]);
+    assert_eq!(by, (&json!("ann"), &json!(phone.id), &json!("draining")), "{late}");
 }
 
 #[test]
@@ -270,10 +274,17 @@ fn t10_a_device_that_says_it_is_erased_and_calls_again_raises_an_alarm() {
     let device = format!("/_devices/{}", phone.id);
     let told = admin.get(&device).expect(200).json();
     assert!(told["alarm"].is_null() && !told.to_string().contains("wiped"), "it only said so: {told}");
+    assert_eq!((&told["wipe"]["state"], &told["wipe"]["evidence"]), (&json!("reported"), &json!("self_report")));
     phone.get(&server, "/_device");
     admin.put(&format!("{DATABASE}/_local/later"), &json!({})).expect(201);
     let told = admin.get(&device).expect(200).json();
     assert!(told["alarm"].is_u64(), "{told}");
+    assert_eq!(
+        (&told["wipe"]["state"], &told["wipe"]["evidence"]),
+        (&json!("ordered"), &Value::Null),
+        "it stands again"
+    );
+    assert_eq!(phone.standing(&server)["next"], "wipe");
     let alarms = admin.get("/_devices?alarm=true").expect(200).json();
     assert_eq!(alarms["total_rows"], 1, "{alarms}");
 }
@@ -301,6 +312,11 @@ fn t11_nobody_but_operators_withdraws_and_an_override_needs_two() {
     admin.post("/_accounts/ann/disable", &json!({"reason": "a mistake"})).expect(200);
     admin.post("/_accounts/ann/enable", &json!({"reason": "it was the wrong one"})).expect(200);
     log_in(&server, "ann", "anns-phone").get(&server, &format!("{DATABASE}/visit-ann")).expect(200);
+    let audit = admin.get("/_audit?account=ann&action=account.disable,account.enable").expect(200).json();
+    let reasons: Vec<(&Value, &Value)> =
+        audit["entries"].as_array().into_iter().flatten().map(|entry| (&entry["by"], &entry["reason"])).collect();
+    let by = json!("admin");
+    assert_eq!(reasons, [(&by, &json!("a mistake")), (&by, &json!("it was the wrong one"))], "{audit}");
     admin.post(&format!("{devices}/retire"), &json!({})).expect(200);
     let lake = json!({"override": {"reason": "it fell into the lake"}});
     let wipe = format!("{devices}/wipe");

@@ -127,6 +127,8 @@ pub struct Enrolment {
     pub wipe: Option<Wipe>,
     /// When it last called although it had said that it was erased.
     pub alarm: u64,
+    /// When somebody was told that it is silent; a call ends the silence.
+    pub silence: u64,
 }
 
 /// What a device says it has not pushed.

@@ -5,11 +5,15 @@ use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
 
+use super::outbox;
+use super::withdrawals::Actor;
 use crate::audit::{self, Entry};
 use crate::storage::{Batch, Family, Range, Read, StorageError, StorageResult, from_json_row, json_row};
 
 /// The longest time, in minutes.
 pub const MOST_MINUTES: u64 = 8 * 60;
+/// The topic of times that end early. That of the outbox is the one before.
+pub const TOPIC: u64 = outbox::TOPIC + 1;
 const GLASS: &[u8] = b"glass/";
 const CORRUPT: StorageError = StorageError::Corrupt { table: "meta", problem: "malformed row of broken glass" };
 
@@ -53,6 +57,20 @@ pub fn break_it(batch: &mut Batch<'_>, broken: &Broken) -> StorageResult<()> {
 pub fn broken(reader: &impl Read, operator: &str, database: &str, now: u64) -> StorageResult<Option<Broken>> {
     let row = reader.get_bytes(Family::Meta, &key_of(operator, database))?;
     Ok(row.map(|row| read(&row)).transpose()?.filter(|broken| now < broken.until))
+}
+
+/// Ends the time in which an operator may read a database, and every answer that is still being sent by it. `false`: it may not read.
+///
+/// # Errors
+/// When the store fails.
+pub fn end(batch: &mut Batch<'_>, operator: &str, database: &str, actor: &Actor) -> StorageResult<bool> {
+    let Some(broken) = broken(batch, operator, database, actor.now)? else { return Ok(false) };
+    batch.delete_bytes(Family::Meta, key_of(operator, database));
+    let entry = actor.entry("glass.end").database(database).detail("operator", operator);
+    audit::append(batch, &entry.detail("until", broken.until))?;
+    let number = audit::head(batch)?.number;
+    batch.announce(TOPIC, number);
+    Ok(true)
 }
 
 /// Every time that is now.

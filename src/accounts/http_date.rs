@@ -1,8 +1,8 @@
 //! Points in time as HTTP writes them, always GMT and English.
 //!
 //! Four spellings: the usual one for headers (`Date`, `Last-Modified`), the one with hyphens that CouchDB puts into the
-//! `Expires` of its cookies, the one of HTML, and a plain one for people. Formats only; never reads a clock, never
-//! parses, knows no leap seconds.
+//! `Expires` of its cookies, the one of HTML, and a plain one for people. Of these the one for headers is read, too. Never
+//! reads a clock, knows no leap seconds.
 
 const SECONDS_PER_DAY: u64 = 86_400;
 
@@ -39,6 +39,37 @@ pub fn iso_date(unix_seconds: u64) -> String {
     format!("{year:04}-{:02}-{day:02}T{time}Z", month + 1)
 }
 
+/// Seconds since 1970 from `Sat, 21 Nov 2026 21:35:49 GMT`, the one spelling that senders may use (RFC 9110 §5.6.7). The day of
+/// the week is not looked at. `None`: it is no such time, or one before 1970.
+#[must_use]
+pub fn from_header_date(text: &str) -> Option<u64> {
+    let (_, text) = text.trim().split_once(", ")?;
+    let mut words = text.split(' ');
+    let (day, month, year) = (words.next()?, words.next()?, words.next()?);
+    let (time, zone) = (words.next()?, words.next()?);
+    (zone == "GMT" && words.next().is_none()).then_some(())?;
+    let number = |text: &str, digits: usize, most: u64| {
+        let plain = text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse::<u64>().ok().filter(|number| plain && *number <= most)
+    };
+    let month = MONTHS.iter().position(|known| *known == month)?;
+    let (year, day) = (number(year, 4, 9_999)?, number(day, 2, 31)?);
+    let mut pieces = time.split(':');
+    let (hours, minutes, seconds) = (pieces.next()?, pieces.next()?, pieces.next()?);
+    pieces.next().is_none().then_some(())?;
+    let time = number(hours, 2, 23)? * 3600 + number(minutes, 2, 59)? * 60 + number(seconds, 2, 60)?;
+    let days = days_until(year, month, day)?;
+    (civil_date(days) == (year, month, day)).then_some(days * SECONDS_PER_DAY + time)
+}
+
+/// Days from 1970-01-01 to a date, whose month counts from 0: the reverse of [`civil_date`] for dates that exist.
+fn days_until(year: u64, month: usize, day: u64) -> Option<u64> {
+    // January and February belong to the year before, which begins on 1 March.
+    let (year, month) = if month < 2 { (year.checked_sub(1)?, month as u64 + 10) } else { (year, month as u64 - 2) };
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day;
+    days.checked_sub(719_469) // of 1970-01-01, counted so
+}
+
 fn write(unix_seconds: u64, separator: char) -> String {
     let (days, time) = day_and_time(unix_seconds);
     let weekday = WEEKDAYS[(days % 7) as usize];
@@ -72,7 +103,7 @@ fn civil_date(days_since_1970: u64) -> (u64, usize, u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::{cookie_date, header_date, iso_date, plain_date};
+    use super::{cookie_date, from_header_date, header_date, iso_date, plain_date};
 
     #[test]
     fn known_moments_are_written_as_couchdb_writes_them() {
@@ -92,6 +123,30 @@ mod tests {
         assert_eq!(header_date(13_574_563_200), "Tue, 29 Feb 2400 00:00:00 GMT");
         assert_eq!(header_date(4_107_542_400), "Mon, 01 Mar 2100 00:00:00 GMT");
         assert_eq!(header_date(1_735_689_599), "Tue, 31 Dec 2024 23:59:59 GMT");
+    }
+
+    #[test]
+    fn what_was_written_is_read_and_nothing_else() {
+        for seconds in (0..5_000_000_000).step_by(86_399 * 13).chain([784_111_777, 951_782_400, 253_402_300_799]) {
+            assert_eq!(from_header_date(&header_date(seconds)), Some(seconds), "{}", header_date(seconds));
+        }
+        assert_eq!(from_header_date(" Sun, 06 Nov 1994 08:49:37 GMT "), Some(784_111_777));
+        for text in [
+            "",
+            "60",
+            "Sun, 06-Nov-1994 08:49:37 GMT",
+            "Sun, 06 Nov 1994 08:49:37 CET",
+            "Sun, 06 Nov 1994 08:49:37 GMT+1",
+            "Sun, 06 Nov 1994 24:00:00 GMT",
+            "Sun, 6 Nov 1994 08:49:37 GMT",
+            "Sun, 06 Nov 1994 08:49 GMT",
+            "Sun, 30 Feb 2025 00:00:00 GMT",
+            "Sun, 00 Nov 1994 08:49:37 GMT",
+            "Wed, 31 Dec 1969 23:59:59 GMT",
+            "Sat, 01 Jan 0000 00:00:00 GMT",
+        ] {
+            assert_eq!(from_header_date(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! live in the store and end by logout or expiry; what they and former passwords are worth after a withdrawal is decided in
 //! `standing.rs`. If the store cannot be read the answer is 503, never 401.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use super::caller::{Caller, Proof};
 use super::credential_memory::{CredentialMemory, DEFAULT_CAPACITY, DEFAULT_LIFETIME_SECONDS, Epochs};
 use super::enrolments::{self, DeviceId, Enrolment, Kind, SEEN_SECONDS, of_client, of_password, of_session};
 use super::error::AccountError;
+use super::holders::{Holder, Holders};
 use super::ledger::{self, Line};
 use super::links;
 use super::password::{Credential, SALT_BYTES};
@@ -143,6 +145,7 @@ pub struct Logins {
     throttle: Throttle,
     cookie_key: CookieKey,
     hashing: Arc<Semaphore>,
+    holders: Holders,
 }
 
 impl Logins {
@@ -177,6 +180,7 @@ impl Logins {
             throttle: Throttle::new(ThrottleLimits::default()),
             cookie_key: CookieKey::new(cookie_key),
             hashing: Arc::new(Semaphore::new(HASHES_AT_A_TIME)),
+            holders: Holders::new(store),
         })
     }
 
@@ -225,7 +229,14 @@ impl Logins {
         let network = shown.network;
         let identity = self.verify(&name, password, Source::Network(network), network, now).await?;
         let device = of_password(&name, identity.epoch);
-        let (pass, judged) = self.judge(&identity, &name, device, Kind::Basic, shown.reports_wipe, now)?;
+        let (pass, judged) = match identity.operator {
+            true => (None, Judged::default()),
+            false => {
+                let pass = Pass { account: name.clone(), device, epoch: identity.epoch };
+                let judged = self.judge(&pass, &*self.holders.of(&name, device)?, Kind::Basic, shown.reports_wipe, now);
+                (Some(pass), judged)
+            }
+        };
         let (name, roles) = (Some(name), identity.roles);
         Ok(Caller { name, roles, proof: Proof::Basic, pass, judged, ..Caller::anonymous() })
     }
@@ -246,21 +257,28 @@ impl Logins {
         if !settings.is_fresh(issued_seconds, now) || now >= session.expires {
             return Ok(None);
         }
-        let known = self.identities(&session.name)?.into_iter();
-        let mut known = known.filter(|identity| identity.operator == session.operator);
-        let identity = match known.find(|identity| identity.epoch == session.epoch) {
-            Some(identity) => identity,
-            None if session.operator => return Ok(None),
-            None => Identity::of_forgotten_epoch(session.epoch),
+        let is_operator = self.is_operator(&session.name);
+        let (roles, pass, judged) = if session.operator {
+            if !is_operator || session.epoch != self.operator_epoch {
+                return Ok(None);
+            }
+            (vec![ADMIN_ROLE.to_owned()], None, Judged::default())
+        } else {
+            let SessionRow { name, device, epoch, .. } = &session;
+            let holder = self.holders.of(name, *device)?;
+            // An epoch that is not remembered is worth nothing, and is told so.
+            let roles = holder.account.roles_in(*epoch).filter(|_| !is_operator).unwrap_or_default().to_vec();
+            let pass = Pass { account: name.clone(), device: *device, epoch: *epoch };
+            let judged = self.judge(&pass, &holder, Kind::Session, reports_wipe, now);
+            (roles, Some(pass), judged)
         };
-        let (pass, judged) = self.judge(&identity, &session.name, session.device, Kind::Session, reports_wipe, now)?;
         let renewed_cookie = settings.is_renewal_due(issued_seconds, now).then(|| {
             self.extend(fingerprint, now + settings.lifetime_seconds);
             settings.set_cookie(&self.cookie_key, &token, now)
         });
         Ok(Some(Caller {
             name: Some(session.name),
-            roles: identity.roles,
+            roles,
             proof: Proof::Cookie,
             session: Some(fingerprint),
             renewed_cookie,
@@ -269,42 +287,27 @@ impl Logins {
         }))
     }
 
-    /// What verified credentials are worth on a device. Notes that the device called, if that is news; nobody waits for it.
-    fn judge(
-        &self,
-        identity: &Identity,
-        name: &str,
-        device: DeviceId,
-        kind: Kind,
-        reports_wipe: bool,
-        now: u64,
-    ) -> Result<(Option<Pass>, Judged), StorageError> {
-        if identity.operator {
-            return Ok((None, Judged::default()));
-        }
-        let snapshot = self.store.snapshot();
-        let account = snapshot.get(&ACCOUNTS, &name.to_owned())?.unwrap_or_default();
-        let known = enrolments::find(&snapshot, name, device)?;
-        let pass = Pass { account: name.to_owned(), device, epoch: identity.epoch };
+    /// What verified credentials are worth on their device. Notes that the device called, if that is news; nobody waits for it.
+    fn judge(&self, pass: &Pass, holder: &Holder, kind: Kind, reports_wipe: bool, now: u64) -> Judged {
         let fresh = || Enrolment {
-            account: name.to_owned(),
+            account: pass.account.clone(),
             kind,
             enrolled: now,
-            epoch: identity.epoch,
+            epoch: pass.epoch,
             ..Enrolment::default()
         };
-        let row = known.unwrap_or_else(fresh);
-        let judged = judge(&account, identity.epoch, &row, now);
+        let row = holder.device.as_ref().map_or_else(|| Cow::Owned(fresh()), Cow::Borrowed);
+        let judged = judge(&holder.account, pass.epoch, &row, now);
         let first = judged.withdrawal.is_some_and(|withdrawal| row.first_contact < withdrawal.at);
         let alarming = was_reported(&row) && !reports_wipe;
         if first || alarming || now >= row.seen + SEEN_SECONDS {
-            let pass = pass.clone();
+            let (pass, row) = (pass.clone(), row.into_owned());
             self.store.write_unattended(move |batch| {
-                let row = enrolments::find(batch, &pass.account, device)?.unwrap_or(row);
+                let row = enrolments::find(batch, &pass.account, pass.device)?.unwrap_or(row);
                 note_call(batch, &pass, row, &judged, reports_wipe, now)
             });
         }
-        Ok((Some(pass), judged))
+        judged
     }
 
     /// Moves a session's end; nobody waits for it.
@@ -595,11 +598,6 @@ impl Identity {
         let present = Self { operator: false, credential, epoch, roles, needs_second_factor };
         let present = Some(present).filter(|_| active);
         present.into_iter().chain(former).collect()
-    }
-
-    /// A session of an epoch that is not remembered: it is worth nothing, and is told so.
-    fn of_forgotten_epoch(epoch: u64) -> Self {
-        Self { operator: false, credential: None, epoch, roles: Vec::new(), needs_second_factor: false }
     }
 }
 

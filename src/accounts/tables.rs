@@ -81,6 +81,15 @@ impl AccountRow {
     pub fn is_active(&self) -> bool {
         self.is_open() && !self.prepared
     }
+
+    /// The roles of credentials of an epoch. `None`: it is not remembered.
+    #[must_use]
+    pub fn roles_in(&self, epoch: u64) -> Option<&[String]> {
+        if self.is_active() && epoch == self.epoch {
+            return Some(&self.roles);
+        }
+        self.former.iter().rev().find(|former| former.epoch == epoch).map(|former| former.roles.as_slice())
+    }
 }
 
 impl Closed {

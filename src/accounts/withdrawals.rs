@@ -2,8 +2,8 @@
 //! line of the revocation ledger, and wakes every open feed of the account.
 
 use super::enrolments::{self, DeviceId, Drained, Enrolment};
+use super::glass;
 use super::ledger::{self, Line};
-use super::outbox;
 use super::standing::{Cause, Drain, Evidence, Judged, Right, Standing, Withdrawal, judge};
 use super::tables::{ACCOUNTS, AccountRow, Closed, Former};
 use crate::audit::{self, Entry};
@@ -60,8 +60,8 @@ impl Pass {
 pub fn topic(account: &str) -> u64 {
     let hash = blake3::hash(account.as_bytes());
     let bytes = hash.as_bytes();
-    // Below the numbers of databases, which begin at 1 << 32, and above the topics of the ledger and the outbox.
-    u64::from(u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])).max(outbox::TOPIC + 1)
+    // Below the numbers of databases, which begin at 1 << 32, and above the topics of the ledger, the outbox and broken glass.
+    u64::from(u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])).max(glass::TOPIC + 1)
 }
 
 fn announce(batch: &mut Batch<'_>, account: &str, line: &Line) -> StorageResult<()> {

@@ -1,4 +1,4 @@
-//! `settle outbox`: what became of links that were sent, through a running server.
+//! `settle outbox`: what became of links that were sent and of events that a webhook refused, through a running server.
 
 use anyhow::Context;
 use serde_json::{Value, json};
@@ -15,9 +15,9 @@ pub struct OutboxArguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// List messages, the newest first.
+    /// List messages, the newest first, and events that a webhook refused.
     List(ListArguments),
-    /// Try a message again at once.
+    /// Try a message, or an event that was set aside, again at once.
     Retry(MessageArguments),
     /// Call a message off, and end its link.
     Cancel(MessageArguments),
@@ -37,7 +37,7 @@ struct ListArguments {
 
 #[derive(Debug, clap::Args)]
 struct MessageArguments {
-    /// The message's id.
+    /// The message's id; of an event WEBHOOK:NUMBER.
     message: String,
     /// Why; kept in the audit log.
     #[arg(long)]
@@ -77,9 +77,31 @@ fn list(arguments: &ListArguments) -> anyhow::Result<()> {
         }
         match answer["next"].as_str() {
             Some(next) => after = format!("&start_after={next}"),
-            None => return Ok(()),
+            None => {
+                if filters.is_empty() {
+                    print_events(&answer, arguments.remote.json);
+                }
+                return Ok(());
+            }
         }
     }
+}
+
+/// Events that were set aside, of every webhook.
+fn print_events(answer: &Value, as_json: bool) {
+    let webhooks = answer["webhooks"].as_array().into_iter().flatten();
+    for event in webhooks.filter_map(|webhook| webhook["aside"].as_array()).flatten() {
+        match as_json {
+            true => println!("{event}"),
+            false => println!("{}", line_of_event(event)),
+        }
+    }
+}
+
+fn line_of_event(event: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let tries = format!("{} tries", event["attempts"]);
+    [text(&event["id"]), text(&event["state"]), text(&event["event"]), tries, text(&event["error"])].join("\t")
 }
 
 fn line_of(message: &Value) -> String {
@@ -105,6 +127,12 @@ fn act(arguments: &MessageArguments, action: &str) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_is_told_on_a_line() {
+        let event = json!({"id": "ops:7", "state": "set_aside", "event": "device.cut", "attempts": 20, "error": "the gateway answered 422"});
+        assert_eq!(line_of_event(&event), "ops:7\tset_aside\tdevice.cut\t20 tries\tthe gateway answered 422");
+    }
 
     #[test]
     fn a_message_is_told_on_a_line() {

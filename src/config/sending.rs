@@ -58,7 +58,7 @@ pub struct Pace {
     pub timeout: Duration,
     /// Seconds until the second try; twice as many until the next, up to an hour.
     pub retry_seconds: u64,
-    /// Tries until a message is given up. Its link may end before.
+    /// Tries until a message is given up, or an event is set aside. A message's link may end before.
     pub attempts: u32,
     /// Tries at the same time.
     pub at_once: usize,
@@ -108,6 +108,7 @@ struct WebhookFile {
     events: Vec<String>,
     timeout_seconds: Option<u64>,
     retry_seconds: Option<u64>,
+    attempts: Option<u32>,
 }
 
 /// Shortest secret, in bytes: a guess must be hopeless.
@@ -176,7 +177,10 @@ pub fn event_webhooks(values: toml::Table) -> Result<Vec<EventWebhook>, String> 
         webhooks.push(EventWebhook {
             target: target(file.url, file.secret).map_err(at)?,
             events: file.events,
-            pace: pace(file.timeout_seconds, file.retry_seconds),
+            pace: Pace {
+                attempts: file.attempts.unwrap_or(Pace::default().attempts).max(1),
+                ..pace(file.timeout_seconds, file.retry_seconds)
+            },
             name: name.clone(),
         });
     }

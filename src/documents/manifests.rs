@@ -445,3 +445,94 @@ impl From<super::receipts::Invalid> for DocumentError {
         Error::bad_request(format!("No receipt can be given for this device: {invalid}.")).into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::accounts::tables::{ACCOUNTS, AccountRow};
+    use crate::audit::Entry;
+    use crate::documents::databases::Catalogue;
+    use crate::documents::tables::DatabaseRow;
+    use crate::storage::Memory;
+
+    async fn holder(store: &Store) -> Holder {
+        let catalogue = Catalogue::open(store).expect("catalogue");
+        let (uuid, security) = ([3; 16], crate::accounts::security::Security::default().text().to_owned());
+        let row =
+            DatabaseRow { id: 0, uuid, created: 1, revs_limit: 1, purged_infos_limit: 1, scoped: false, security };
+        catalogue.create("visits", row, Entry::new(1, "root", "database.create")).await.expect("made");
+        let account = store.write(|batch| -> StorageResult<()> {
+            batch.put(&ACCOUNTS, &"ann".to_owned(), &AccountRow { epoch: 1, exists: true, ..AccountRow::default() });
+            Ok(())
+        });
+        account.await.expect("made");
+        let pass = Pass { account: "ann".to_owned(), device: [7; 16], epoch: 1 };
+        Holder { database: catalogue.find("visits").expect("there"), view: View::Everything, pass }
+    }
+
+    fn part(ids: impl Iterator<Item = u64>) -> ManifestPart {
+        let revision = Revision::parse("1-0123456789abcdef0123456789abcdef").expect("a revision");
+        let revisions = ids.map(|id| (format!("visit-{id}"), vec![revision.clone()])).collect();
+        ManifestPart { manifest: "m".to_owned(), revisions, ..ManifestPart::default() }
+    }
+
+    fn with_store(test: impl AsyncFnOnce(&Store)) {
+        let folder = tempfile::tempdir().expect("folder");
+        let store = Store::open(folder.path(), Memory::default(), || [1; 16]).expect("open");
+        tokio::runtime::Builder::new_current_thread().build().expect("runtime").block_on(test(&store));
+        store.close();
+    }
+
+    #[test]
+    fn a_manifest_lists_a_million_revisions_and_not_one_more() {
+        with_store(async |store| {
+            let holder = holder(store).await;
+            let send = |ids: std::ops::Range<u64>| {
+                let (holder, part) = (holder.clone(), part(ids));
+                async move { receive(store, &holder, &part, [5; 16], 10).await }
+            };
+            send(0..3).await.expect("room");
+            let (database, device) = (holder.database.id(), holder.pass.device);
+            // As if all but two of a million had come before.
+            let filled = store.write(move |batch| -> StorageResult<()> {
+                let open = Open { series: [5; 16], received: MOST_REVISIONS - 2, touched: 10 };
+                batch.put(&OPEN, &OpenKey(database, device, "m".to_owned()), &open);
+                Ok(())
+            });
+            filled.await.expect("filled");
+            assert_eq!(send(0..4).await.expect("one is new").received, MOST_REVISIONS - 1);
+            assert_eq!(send(3..5).await.expect("the last one").received, MOST_REVISIONS);
+            let refused = send(4..6).await.expect_err("one more");
+            assert!(
+                matches!(&refused, DocumentError::Refused(error) if error.kind() == ErrorKind::TooLarge),
+                "{refused:?}"
+            );
+            assert_eq!(send(0..5).await.expect("nothing new").received, MOST_REVISIONS, "nothing of it was kept");
+        });
+    }
+
+    #[test]
+    fn what_nobody_added_to_for_seven_days_is_forgotten_with_its_lines() {
+        with_store(async |store| {
+            let (holder, day) = (holder(store).await, 86_400);
+            let database = holder.database.id();
+            let lines = || {
+                let mut count = 0;
+                let range = Range::prefix(&of_series(database, &[5; 16]));
+                let mut visit = |_: &[u8], _: &[u8]| {
+                    count += 1;
+                    Ok(ControlFlow::Continue(()))
+                };
+                store.snapshot().scan(Family::Manifests, &range, &mut visit).expect("read");
+                count
+            };
+            let open = || find(&store.snapshot(), &holder, "m").expect("read").map(|open| open.received);
+            receive(store, &holder, &part(0..3), [5; 16], day).await.expect("kept");
+            receive(store, &holder, &part(3..5), [6; 16], 2 * day).await.expect("kept");
+            forget_old(store, database, 9 * day).await.expect("looked");
+            assert_eq!((open(), lines()), (Some(5), 5), "a week after the newest part");
+            forget_old(store, database, 9 * day + 1).await.expect("looked");
+            assert_eq!((open(), lines()), (None, 0));
+        });
+    }
+}

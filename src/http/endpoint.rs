@@ -77,6 +77,7 @@ pub enum Endpoint {
     Confirmations,
     BreakGlass,
     BrokenGlass,
+    EndGlass,
     Console,
     ConsoleElsewhere,
     ServerNotYet,
@@ -220,6 +221,7 @@ routes! {
     Confirmations         "GET"          [Lit("_confirmations")]                         Accounts;
     BreakGlass            "POST"         [Lit("_break_glass")]                           Operate;
     BrokenGlass           "GET"          [Lit("_break_glass")]                           AuditWhole;
+    EndGlass              "DELETE"       [Lit("_break_glass"), Name]                     Operate;
     ServerNotYet          "GET,POST"     [Lit("_replicate")]                             Operate;
     ServerNotYet          "GET"          [Lit("_scheduler"), Rest]                       Operate;
     ServerNotYet          "GET"          [Lit("_db_updates")]                            Operate;

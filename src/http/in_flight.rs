@@ -2,6 +2,7 @@
 //!
 //! A feed ends itself between two rows, with its last token; here it is only cut inside a page that is still going out.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use hyper::header::{CONTENT_LENGTH, HeaderValue};
 use super::pipeline::Context;
 use super::response::{Answer, AnswerBody};
 use crate::access::need::Need;
+use crate::accounts::glass;
 use crate::accounts::guard::Guard;
 
 /// Bytes that are sent between two looks at the credentials.
@@ -54,12 +56,32 @@ pub(super) fn guarded(mut answer: Answer, context: &Context) -> Answer {
     answer
 }
 
-/// Lets an answer that is still being sent end when the time is over in which its caller may read.
-pub(super) fn ended_at(mut answer: Answer, left: Duration) -> Answer {
-    if let AnswerBody::Stream(stream) = &mut answer.body {
-        let stream = std::mem::replace(stream, Box::pin(futures::stream::empty()));
-        answer.body = AnswerBody::Stream(Box::pin(stream.take_until(tokio::time::sleep(left))));
-    }
+/// Lets an answer that is still being sent end when the time is over in which its operator may read a database: at its end, or when
+/// somebody ends it before.
+pub(super) fn ended_with_glass(mut answer: Answer, context: &Context, until: u64) -> Answer {
+    let (AnswerBody::Stream(stream), Some(database)) = (&mut answer.body, &context.database) else { return answer };
+    let stream = std::mem::replace(stream, Box::pin(futures::stream::empty()));
+    let (services, database, operator) =
+        (Arc::clone(&context.services), database.name.clone(), context.by().to_owned());
+    let mut ends = services.store.announcements().follow(glass::TOPIC, 0);
+    ends.mark_changed(); // something may have happened since the request began
+    let over = async move {
+        let left = until.saturating_sub(services.clock.now());
+        let mut end = std::pin::pin!(tokio::time::sleep(Duration::from_secs(left)));
+        loop {
+            tokio::select! {
+                () = &mut end => return,
+                Ok(()) = ends.changed() => {
+                    let now = services.clock.now();
+                    let broken = glass::broken(&services.store.snapshot(), &operator, &database, now);
+                    if !broken.is_ok_and(|broken| broken.is_some()) {
+                        return;
+                    }
+                }
+            }
+        }
+    };
+    answer.body = AnswerBody::Stream(Box::pin(stream.take_until(Box::pin(over))));
     answer
 }
 

@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -15,7 +14,7 @@ use settle_protocol::{Error, ErrorKind};
 use super::endpoint::{Endpoint, Found, find, is_about_database, is_document_edit, is_listing};
 use super::error::HttpError;
 use super::handlers;
-use super::in_flight::{ended_at, guarded};
+use super::in_flight::{ended_with_glass, guarded};
 use super::request::Request;
 use super::response::{Answer, AnswerBody};
 use super::{compression, console, cors};
@@ -294,7 +293,7 @@ async fn handle(
     let answer = handlers::call(endpoint, &mut context).await?;
     let answer = guarded(answer, &context);
     let answer = match may_read_until {
-        Some(until) => ended_at(answer, Duration::from_secs(until.saturating_sub(context.services.clock.now()))),
+        Some(until) => ended_with_glass(answer, &context, until),
         None => answer,
     };
     let answer = if need == Need::Feed { counted(answer, &context) } else { answer };

@@ -129,7 +129,7 @@ async fn attempt(services: Arc<Services>, gateway: Arc<Gateway>, id: MessageId, 
     let outcome = match said {
         Said::Taken => Outcome::Delivered,
         Said::Refused(why) => Outcome::Refused(why),
-        Said::Later(why, asked) => {
+        Said::Failed(why, asked) | Said::Later(why, asked) => {
             let tries = message.attempts - message.forgiven;
             Outcome::Again(why, next_try(&config.pace, tries, asked, now))
         }

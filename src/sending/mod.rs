@@ -38,6 +38,8 @@ enum Said {
     Taken,
     /// It will never take it; why.
     Refused(String),
-    /// Not now; why, and how many seconds it wants to be left alone, if it says.
+    /// It could not take this one, perhaps others; why, and how many seconds it wants to be left alone, if it says.
+    Failed(String, Option<u64>),
+    /// Not now, whatever it is; why, and how many seconds it wants to be left alone, if it says.
     Later(String, Option<u64>),
 }

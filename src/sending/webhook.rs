@@ -8,6 +8,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
 use super::Said;
+use crate::accounts::http_date::from_header_date;
 use crate::config::sending::Target;
 use crate::http::client::{Address, Client, ClientError, Request};
 use crate::storage::hex;
@@ -57,7 +58,7 @@ impl Webhook {
             }
         };
         match tokio::time::timeout(self.timeout, asked).await {
-            Ok(Ok((status, retry_after))) => meaning(status, retry_after.as_deref()),
+            Ok(Ok((status, retry_after))) => meaning(status, retry_after.as_deref(), now),
             Ok(Err(error)) => Said::Later(error.to_string(), None),
             Err(_) => Said::Later(format!("no answer for {} seconds", self.timeout.as_secs()), None),
         }
@@ -73,14 +74,22 @@ fn signature(secret: &str, now: u64, body: &str) -> String {
     hex(&mac.finalize().into_bytes())
 }
 
-fn meaning(status: u16, retry_after: Option<&str>) -> Said {
+/// What a status says. That it is not there (502 to 504 come from what stands before it) or busy says nothing about what was sent.
+fn meaning(status: u16, retry_after: Option<&str>, now: u64) -> Said {
     let told = format!("the gateway answered {status}");
+    let asked = retry_after.and_then(|text| seconds_of(text, now));
     match status {
         200..=299 => Said::Taken,
-        408 | 429 => Said::Later(told, retry_after.and_then(|seconds| seconds.trim().parse().ok())),
+        408 | 429 | 502..=504 => Said::Later(told, asked),
         300..=499 => Said::Refused(told),
-        _ => Said::Later(told, retry_after.and_then(|seconds| seconds.trim().parse().ok())),
+        _ => Said::Failed(told, asked),
     }
+}
+
+/// How long `Retry-After` asks to wait: a number of seconds, or a date, which is as far away as this server's clock says.
+fn seconds_of(retry_after: &str, now: u64) -> Option<u64> {
+    let date = || from_header_date(retry_after).map(|date| date.saturating_sub(now));
+    retry_after.trim().parse().ok().or_else(date)
 }
 
 #[cfg(test)]
@@ -98,14 +107,23 @@ mod tests {
 
     #[test]
     fn only_what_may_change_is_tried_again() {
+        let meaning = |status, header| meaning(status, header, 784_111_717);
         assert_eq!(meaning(204, None), Said::Taken);
         for status in [301, 400, 401, 404, 410, 422] {
             assert!(matches!(meaning(status, Some("5")), Said::Refused(_)), "{status}");
         }
-        for (status, header, asked) in
-            [(500, None, None), (503, Some(" 7 "), Some(7)), (429, Some("60"), Some(60)), (408, Some("soon"), None)]
-        {
-            assert!(matches!(meaning(status, header), Said::Later(_, said) if said == asked), "{status}");
+        for (status, header, asked) in [
+            (502, None, None),
+            (503, Some(" 7 "), Some(7)),
+            (429, Some("60"), Some(60)),
+            (408, Some("soon"), None),
+            (503, Some("Sun, 06 Nov 1994 08:49:37 GMT"), Some(60)),
+            (429, Some("Sun, 06 Nov 1994 08:00:00 GMT"), Some(0)),
+        ] {
+            assert!(matches!(meaning(status, header), Said::Later(_, said) if said == asked), "{status} {header:?}");
+        }
+        for (status, header, asked) in [(500, None, None), (507, Some("7"), Some(7))] {
+            assert!(matches!(meaning(status, header), Said::Failed(_, said) if said == asked), "{status}");
         }
     }
 

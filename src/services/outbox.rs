@@ -12,6 +12,7 @@ use anyhow::Context as _;
 
 use super::history::beside;
 use crate::accounts::outbox::{SealingKey, Staging};
+use crate::audit::actions;
 use crate::clock::random;
 use crate::config::Config;
 use crate::config::sending::{self, EventWebhook};
@@ -30,8 +31,11 @@ impl Outbox {
     /// Reads or makes the key, if there is a gateway.
     ///
     /// # Errors
-    /// When the file can be neither read nor made, or is none.
+    /// When the file can be neither read nor made, or is none; or a webhook wants an event that there is none of.
     pub fn open(config: &Config) -> anyhow::Result<Self> {
+        for webhook in &config.event_webhooks {
+            check_events(webhook)?;
+        }
         let key = match &config.outbox.gateway {
             Some(_) => Some(read_key(&key_path(&config.data, config.outbox_key.as_deref())?)?),
             None => None,
@@ -45,10 +49,29 @@ impl Outbox {
         self.key.clone().map(|key| Staging { key, base })
     }
 
+    /// Whether a webhook wants to be told of this action.
+    #[must_use]
+    pub fn is_told(&self, action: &str) -> bool {
+        self.webhooks.iter().flat_map(|webhook| &webhook.events).any(|event| actions::is_called(action, event))
+    }
+
     /// The key that opens tokens; nothing: there is no gateway.
     #[must_use]
     pub const fn key(&self) -> Option<&SealingKey> {
         self.key.as_ref()
+    }
+}
+
+/// A word that names no action would never be told.
+fn check_events(webhook: &EventWebhook) -> anyhow::Result<()> {
+    let unknown = webhook.events.iter().find(|event| !actions::is_known(event));
+    match unknown {
+        None => Ok(()),
+        Some(event) => anyhow::bail!(
+            "[event_webhooks.{}] events: there is no {event:?}. There are {}; the part before a dot stands for all that begin with it.",
+            webhook.name,
+            actions::ACTIONS.join(", ")
+        ),
     }
 }
 

@@ -14,7 +14,7 @@ use rocksdb::{DB, ReadOptions, Snapshot, WriteBatch};
 use super::engine::family_handle;
 use super::error::StorageResult;
 use super::family::{FAMILIES, Family};
-use super::overlay::{Overlay, Written};
+use super::overlay::{Overlay, Row, Written};
 use super::read::{Range, Read, Visit};
 use super::snapshot::scan_engine;
 use super::table::{Key, Table, Value};
@@ -148,6 +148,11 @@ impl Layer {
             mine.absorb(theirs);
         }
         self.announcements.append(&mut later.announcements);
+    }
+
+    /// The rows of one family that were written.
+    pub(super) fn rows(&self, family: Family) -> Vec<Row<'_>> {
+        self.overlays[family as usize].in_order()
     }
 
     /// The engine's batch with everything in here.

@@ -18,6 +18,7 @@ mod family;
 mod overlay;
 mod raw_limits;
 mod read;
+mod row_versions;
 mod snapshot;
 mod table;
 mod writer;
@@ -39,6 +40,7 @@ pub use error::{StorageError, StorageResult};
 pub use family::{FAMILIES, Family, OF_A_DATABASE};
 pub use raw_limits::*;
 pub use read::{Range, Read, Visit, after_prefix};
+pub use row_versions::{RowMark, RowVersions};
 pub use snapshot::Snapshot;
 pub use table::{Key, Table, Value};
 
@@ -60,6 +62,7 @@ pub(crate) struct Inner {
     path: PathBuf,
     queue: mpsc::Sender<writer::Job>,
     announcements: Announcements,
+    row_versions: RowVersions,
     healthy: AtomicBool,
     closing: AtomicBool,
     /// The writer's thread, until somebody waits for its end.
@@ -87,6 +90,7 @@ impl Store {
             path: path.to_owned(),
             queue,
             announcements: Announcements::default(),
+            row_versions: RowVersions::default(),
             healthy: AtomicBool::new(true),
             closing: AtomicBool::new(false),
             writer: Mutex::new(None),
@@ -118,6 +122,12 @@ impl Store {
     #[must_use]
     pub fn announcements(&self) -> &Announcements {
         &self.inner.announcements
+    }
+
+    /// Whether rows may have been written since they were read.
+    #[must_use]
+    pub fn row_versions(&self) -> &RowVersions {
+        &self.inner.row_versions
     }
 
     /// The last commit succeeded, so the next is expected to.
@@ -174,7 +184,8 @@ impl Store {
     pub fn erase_prefix(&self, family: Family, prefix: &[u8]) -> StorageResult<()> {
         let handle = engine::family_handle(&self.inner.db, family)?;
         let to = after_prefix(prefix).unwrap_or_else(|| vec![0xff; 64]);
-        Ok(self.inner.db.delete_range_cf(handle, prefix, to.as_slice())?)
+        let erase = || Ok(self.inner.db.delete_range_cf(handle, prefix, to.as_slice())?);
+        self.inner.row_versions.around_erasure(family, erase)
     }
 
     /// Lets the engine merge its files now. Blocks for as long as that takes.

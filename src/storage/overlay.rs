@@ -12,7 +12,8 @@ use super::family::{Family, Workload};
 
 /// A value, or that the key is removed.
 pub(super) type Written = Option<Vec<u8>>;
-type Row<'o> = (&'o Vec<u8>, &'o Written);
+/// A key with what was written under it.
+pub(super) type Row<'o> = (&'o Vec<u8>, &'o Written);
 
 /// Keys with what was written under them.
 #[derive(Debug)]

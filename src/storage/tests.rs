@@ -255,3 +255,63 @@ fn a_part_of_a_request_fails_alone_and_a_rehearsal_changes_nothing() {
     runtime.block_on(next).expect("written");
     assert!(store.snapshot().get_bytes(Family::Local, b"e").expect("read").is_none());
 }
+
+const FOLLOWED: Table<String, Vec<u8>> = Table::new(Family::Accounts);
+
+#[test]
+fn marks_of_rows_end_with_a_write_and_only_with_one() {
+    let folder = tempfile::tempdir().expect("folder");
+    let store = open(folder.path());
+    let write = |family: Family, key: &str| {
+        let key = key.as_bytes().to_vec();
+        let written = store.write(move |batch| -> Result<(), StorageError> {
+            batch.put_bytes(family, key, b"1".to_vec());
+            Ok(())
+        });
+        runtime().block_on(written).expect("written");
+    };
+    let versions = store.row_versions();
+    let mark = |key: &str| versions.mark(&FOLLOWED, &key.to_owned()).expect("nobody writes");
+    let (ann, bea) = (mark("ann"), mark("bea"));
+    write(Family::Local, "ann");
+    assert!(versions.holds(&ann), "another family");
+    write(Family::Accounts, "ann");
+    assert_eq!((versions.holds(&ann), versions.holds(&bea)), (false, true));
+    let ann = mark("ann");
+    let failed = store.write(|batch| -> Result<(), StorageError> {
+        batch.delete_bytes(Family::Accounts, b"ann".to_vec());
+        Err(StorageError::Full)
+    });
+    runtime().block_on(failed).expect_err("taken back");
+    assert!(versions.holds(&ann), "nothing was written");
+    let deleted = store.write(|batch| -> Result<(), StorageError> {
+        batch.delete_bytes(Family::Accounts, b"ann".to_vec());
+        Ok(())
+    });
+    runtime().block_on(deleted).expect("deleted");
+    assert!(!versions.holds(&ann));
+    store.erase_prefix(Family::Accounts, b"b").expect("erased");
+    assert!(!versions.holds(&bea), "without a batch");
+    let unfollowed: Table<String, Vec<u8>> = Table::new(Family::Local);
+    assert_eq!(versions.mark(&unfollowed, &"ann".to_owned()), None, "a family whose writes move no number");
+}
+
+#[test]
+fn no_mark_is_given_while_a_row_is_being_written() {
+    let folder = tempfile::tempdir().expect("folder");
+    let store = open(folder.path());
+    let mut batch = Batch::new(&store.inner.db, None);
+    batch.put_bytes(Family::Accounts, b"ann".to_vec(), b"1".to_vec());
+    batch.keep();
+    let (layer, _) = batch.finish();
+    let versions = store.row_versions();
+    let mark = || versions.mark(&FOLLOWED, &"ann".to_owned());
+    let before = mark().expect("nobody writes");
+    let failed = versions.around(&layer, || {
+        assert_eq!(mark(), None);
+        assert!(!versions.holds(&before), "ended before the engine has it");
+        Err(StorageError::Full)
+    });
+    failed.expect_err("passed on");
+    assert!(mark().is_some_and(|after| after != before), "whatever came of it");
+}

@@ -155,7 +155,7 @@ fn commit_all(inner: &Inner, progress: &Progress, writer: &Thread, flights: &std
     while let Ok(Flight { layer, announcements, answers, number, builds_on }) = flights.recv() {
         let outcome = match builds_on && progress.failed.load(Ordering::Acquire) + 1 == number {
             true => Err(StorageError::Overloaded),
-            false => commit(inner, &layer),
+            false => inner.row_versions.around(&layer, || commit(inner, &layer)),
         };
         inner.healthy.store(outcome.is_ok(), Ordering::Relaxed);
         match &outcome {

@@ -373,6 +373,51 @@ test('two people may order a wipe without the last step', async (t) => {
   assert.deepEqual([wipe.state, evidence], ['reported', 'overridden']);
 });
 
+test('a phone that only went quiet keeps its work until two people order the wipe', { timeout: 120_000 }, async (t) => {
+  const device = new PouchDB(freshName('visits'), { adapter: 'memory' });
+  const { account, link, watch, office } = await scene(t, { device });
+  await device.bulkDocs(visits(0, 10));
+  const [second, password] = [freshName('second'), 'of-the-second'];
+  await ask('POST', '/_accounts', { json: { name: second, password, roles: ['account_admin'], link: false } });
+  t.after(() => ask('DELETE', `/_accounts/${second}`));
+  const quiet = '/_node/_local/_config/settle/quiet_seconds';
+  const usual = await ask('GET', quiet);
+  await ask('PUT', quiet, { json: '0' });
+  t.after(() => ask('PUT', quiet, { json: usual }));
+
+  await ask('POST', `/_devices/${link.standing.device}/retire`, { json: { reason: 'new phone' } });
+  // Everything arrives but the manifest.
+  watch.before = async ({ path }) => {
+    if (path.endsWith('/_manifest')) throw new TypeError('no network');
+  };
+  await assert.rejects(link.sync(), { status: 0 });
+  assert.equal((await office.info()).doc_count, 10);
+  // The next call says that nothing is unsent: while it said so of ten documents, its silence means nothing.
+  await assert.rejects(link.sync(), { status: 0 });
+  const known = async () => (await account.devices())[0];
+  // The server looks every half minute.
+  for (let tries = 0; (await known()).evidence === null && tries < 450; tries += 1) await pause(100);
+  assert.deepEqual([(await known()).standing, (await known()).evidence], ['drained', 'inferred']);
+
+  const order = `/_devices/${link.standing.device}/wipe`;
+  assert.equal((await request('POST', order, { json: { reason: 'new phone' } })).status, 409, 'an inference is no proof');
+  const { pushed, receipt } = await link.sync();
+  assert.deepEqual([pushed, receipt, (await device.info()).doc_count], [0, null, 10], 'nothing is erased');
+  await device.put({ _id: 'visit-late', type: 'data_record' });
+  await assert.rejects(link.sync().then(() => link.sync()), { status: 0 }, 'more work ends the inference');
+  assert.equal((await office.info()).doc_count, 11);
+  const override = { json: { override: { reason: 'its screen is broken' } } };
+  assert.equal((await request('POST', order, override)).status, 202);
+  await link.check();
+  assert.equal((await device.info()).doc_count, 11, 'one person alone erases nothing');
+  assert.equal((await request('POST', order, { ...override, auth: `${second}:${password}` })).status, 200);
+  const { message } = await link.check();
+  assert.match(message, /although work on it may be lost/);
+  await link.sync();
+  await assert.rejects(device.info(), /destroyed/);
+  assert.deepEqual([(await known()).wipe.state, (await known()).evidence], ['reported', 'overridden']);
+});
+
 test('a one-time link logs the phone in, once', async (t) => {
   const database = await freshDatabase(t);
   const name = freshName('bea');

@@ -188,6 +188,88 @@ fn a_feed_ends_with_the_time_for_which_the_glass_is_broken() {
 }
 
 #[test]
+fn a_glass_that_nobody_needs_any_more_is_closed_and_its_feeds_end() {
+    let stage = Stage::start_with(two_operators("[settle]\nbreak_glass = \"required\"\n"));
+    let (admin, path) = (stage.operator(), format!("/{DATABASE}/pat-a"));
+    assert_eq!(admin.delete(&format!("/_break_glass/{DATABASE}")).status, 404, "there is none");
+    let break_it = |client: &Client| {
+        let body = json!({"database": DATABASE, "minutes": 30, "reason": "case 17"});
+        client.post("/_break_glass", &body).expect(201);
+        client.get(&path).expect(200);
+    };
+    break_it(&admin);
+    break_it(&second(&stage));
+    let feed = format!("/{DATABASE}/_changes?feed=continuous&since=now&heartbeat=200");
+    let mut feeds = [&admin, &second(&stage)].map(|client| client.open_feed(&Request::new("GET", &feed)));
+    for feed in &mut feeds {
+        feed.next_line(Duration::from_secs(10)).expect("a heartbeat");
+    }
+    let url = stage.server.url().replace("://", &format!("://{ADMIN}:{ADMIN_PASSWORD}@"));
+    let (success, said) = settle(&["break-glass", DATABASE, "--end", "--reason", "solved", "--url", &url]);
+    assert!(success && said.contains("read no more"), "{said}");
+    let started = std::time::Instant::now();
+    while feeds[0].next_line(Duration::from_secs(10)).is_ok_and(|line| line.is_some()) {
+        assert!(started.elapsed() < Duration::from_secs(30), "it goes on");
+    }
+    assert_eq!(admin.get(&path).status, 403);
+    feeds[1].next_line(Duration::from_secs(10)).expect("the other's goes on").expect("open");
+    second(&stage).get(&path).expect(200);
+    let ended = told(&stage, "glass.end");
+    let shown = (&ended[0]["by"], &ended[0]["reason"], &ended[0]["details"]["operator"]);
+    assert_eq!(shown, (&json!("admin"), &json!("solved"), &json!("admin")), "{ended:?}");
+    // An operator may end another's.
+    admin.delete(&format!("/_break_glass/{DATABASE}?by=second")).expect(200);
+    assert_eq!(second(&stage).get(&path).status, 403);
+    assert_eq!(admin.get("/_break_glass").expect(200).json()["broken"], json!([]));
+    assert_eq!(told(&stage, "glass.end")[1]["details"]["operator"], "second");
+}
+
+#[test]
+fn accounts_deleted_as_documents_count_like_any_others() {
+    let stage = Stage::start_with(two_operators(LIMITED));
+    let admin = stage.operator();
+    for name in ["a1", "a2", "a3", "a4", "a5"] {
+        stage.account(name, "chw", &["area-a"]);
+    }
+    let path = |name: &str| format!("/_users/org.couchdb.user:{name}");
+    let revision = |name: &str| text(&admin.get(&path(name)).expect(200).json()["_rev"]);
+    let tombstone =
+        |name: &str| json!({"_id": format!("org.couchdb.user:{name}"), "_rev": revision(name), "_deleted": true});
+    let delete = |client: &Client, name: &str| client.delete(&format!("{}?rev={}", path(name), revision(name)));
+    delete(&admin, "a1").expect(200);
+    needs_second(&admin.post("/_users/_bulk_docs", &json!({"docs": [tombstone("a2"), tombstone("a3")]})));
+    admin.get(&path("a2")).expect(200);
+    admin.put(&path("a2"), &tombstone("a2")).expect(200);
+    needs_second(&delete(&admin, "a3"));
+    needs_second(&admin.put(&format!("{}?batch=ok", path("a3")), &tombstone("a3")));
+    needs_second(&admin.post("/_users", &tombstone("a3")));
+    let replicated = |name: &str| {
+        let mut document = tombstone(name);
+        let known = text(&document["_rev"]);
+        let (generation, hash) = known.split_once('-').expect("a revision");
+        let next = generation.parse::<u64>().expect("a number") + 1;
+        document["_rev"] = format!("{next}-{}", "f".repeat(32)).into();
+        document["_revisions"] = json!({"start": next, "ids": ["f".repeat(32), hash]});
+        json!({"new_edits": false, "docs": [document]})
+    };
+    needs_second(&admin.post("/_users/_bulk_docs", &replicated("a3")));
+    assert_eq!(state_of(&stage, "a3"), "active", "nothing was done");
+    // What deletes nobody is nobody's business.
+    let mut document = admin.get(&path("a3")).expect(200).json();
+    document["fullname"] = "A. Three".into();
+    admin.put(&path("a3"), &document).expect(201);
+    admin
+        .post(&format!("/{DATABASE}/_bulk_docs"), &json!({"docs": [{"_id": "x", "type": "form", "_deleted": true}]}))
+        .expect(201);
+    // By the same request of somebody else, and in any way that is left to them.
+    delete(&second(&stage), "a3").expect(200);
+    assert_eq!(admin.get(&path("a3")).status, 404);
+    let confirmed = told(&stage, "second_person.confirm");
+    assert_eq!((&confirmed[0]["by"], &confirmed[0]["details"]["asked_by"]), (&json!("second"), &json!("admin")));
+    second(&stage).post("/_users/_bulk_docs", &json!({"docs": [tombstone("a4"), tombstone("a5")]})).expect(201);
+}
+
+#[test]
 fn without_the_setting_operators_read_as_in_couchdb() {
     let stage = Stage::start();
     stage.operator().get(&format!("/{DATABASE}/pat-a")).expect(200);

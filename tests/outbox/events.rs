@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::gateway::{BROKEN, Gateway, Post, SECRET, eventually, text};
+use super::gateway::{Answer, BROKEN, Gateway, OK, Post, SECRET, eventually, text};
+use crate::restore::drill::settle;
+use crate::support::server::{ADMIN, ADMIN_PASSWORD};
+use crate::threats::stage::with_clock;
 
 fn config(url: &str, events: &str) -> String {
     format!("[event_webhooks.ops]\nurl = \"{url}\"\nsecret = \"{SECRET}\"\nevents = [{events}]\nretry_seconds = 1\n")
@@ -87,6 +90,10 @@ fn nothing_is_skipped_while_the_other_side_fails_and_over_kills() {
 fn mistakes_of_the_configuration_are_told_at_the_start() {
     for (config, part) in [
         ("[event_webhooks.ops]\nurl = \"http://h\"\nsecret = \"short\"\nevents = [\"device\"]", "at least 16"),
+        (
+            "[event_webhooks.ops]\nurl = \"http://h\"\nsecret = \"0123456789abcdef\"\nevents = [\"device\", \"device.cutt\"]",
+            "there is no \"device.cutt\". There are account.activate, account.change, ",
+        ),
         ("[outbox]\ngateway = \"webhook\"\nurl = \"http://h:x/\"\nsecret = \"0123456789abcdef\"", "usable address"),
         ("[outbox]\ngateway = \"pigeon\"", "webhook, command or file"),
     ] {
@@ -94,4 +101,78 @@ fn mistakes_of_the_configuration_are_told_at_the_start() {
         let message = failed.err().unwrap_or_default();
         assert!(message.contains(part), "{message}");
     }
+}
+
+#[test]
+fn an_event_that_is_refused_too_often_is_set_aside_and_told_when_somebody_asks() {
+    let refuse = Answer::Bytes("HTTP/1.1 422 No\r\ncontent-length: 0\r\n\r\n");
+    let busy = Answer::Bytes("HTTP/1.1 503 Later\r\ncontent-length: 0\r\n\r\n");
+    // Not being there counts for nothing.
+    let gateway = Gateway::start([busy.clone(), busy, refuse.clone(), BROKEN, OK, refuse, OK]);
+    let mut post = Post::start(&format!("{}attempts = 2\n", config(&gateway.url, "\"account.create\", \"webhook\"")));
+    make(&post, "ann");
+    make(&post, "bea");
+    let accounts = |from: usize| told(&gateway)[from..].iter().map(|(_, account)| account.clone()).collect::<Vec<_>>();
+    gateway.wait_for(5);
+    assert_eq!(accounts(0)[..5], ["ann", "ann", "ann", "ann", "bea"], "the later one is not held back");
+    let state = |post: &Post| post.operator().get("/_outbox").expect(200).json()["webhooks"][0].clone();
+    let row = eventually(|| Some(state(&post)).filter(|state| state["set_aside"] == 1 && state["attempts"] == 0));
+    let aside = &row["aside"][0];
+    assert_eq!((&aside["event"], &aside["attempts"]), (&json!("account.create"), &json!(4)), "{row}");
+    assert_eq!((&aside["error"], &aside["state"]), (&json!("the gateway answered 500"), &json!("set_aside")), "{row}");
+    // That it was set aside is an event of its own, which this webhook wants: it gets the second refusal.
+    gateway.wait_for(7);
+    assert_eq!(told(&gateway)[6].0, "webhook.set_aside");
+    post.server.restart();
+    let id = text(&aside["id"]).to_owned();
+    assert_eq!(id, format!("ops:{}", aside["number"]));
+    let url = post.server.url().replace("://", &format!("://{ADMIN}:{ADMIN_PASSWORD}@"));
+    let (success, said) = settle(&["outbox", "list", "--url", &url]);
+    assert!(success && said.contains(&format!("{id}\tset_aside\taccount.create\t4 tries")), "{said}");
+    let unknown = settle(&["outbox", "retry", "ops:999", "--url", &url]);
+    assert!(!unknown.0 && unknown.1.contains("missing"), "{unknown:?}");
+    let (success, said) = settle(&["outbox", "retry", &id, "--reason", "mended", "--url", &url]);
+    assert!(success && said.contains("waiting"), "{said}");
+    let first = text(&gateway.got()[0].json()["id"]).to_owned();
+    eventually(|| Some(()).filter(|()| gateway.got()[7..].iter().any(|got| text(&got.json()["id"]) == first)));
+    eventually(|| Some(()).filter(|()| state(&post)["set_aside"] == 0));
+    let entries = post.operator().get("/_audit?action=webhook").expect(200).json()["entries"].clone();
+    let done: Vec<&str> = entries.as_array().into_iter().flatten().map(|entry| text(&entry["action"])).collect();
+    assert_eq!(done, ["webhook.set_aside", "webhook.retry"], "{entries}");
+    assert_eq!((&entries[1]["reason"], &entries[1]["details"]["webhook"]), (&json!("mended"), &json!("ops")));
+}
+
+#[test]
+fn a_phone_that_is_silent_is_told_of_once_for_each_silence() {
+    const DAY: i64 = 86_400;
+    let Some((clock, options)) = with_clock() else { return };
+    let gateway = Gateway::start([]);
+    let mut post = Post::with(options.config(&config(&gateway.url, "\"device.silent\"")));
+    make(&post, "ann");
+    let log_in = |post: &Post, device: &str| {
+        let body = json!({"name": "ann", "password": "tidal-copper-41", "device": {"id": device}});
+        post.server.anonymous().post("/_session", &body).expect(200).json()["device"]["id"].clone()
+    };
+    let (silent, calling) = (log_in(&post, "silent-phone"), log_in(&post, "calling-phone"));
+    // The house is kept at the start.
+    clock.set(6 * DAY);
+    log_in(&post, "calling-phone");
+    post.server.restart();
+    clock.set(8 * DAY);
+    post.server.restart();
+    let got = gateway.wait_for(1);
+    let event = got[0].json()["event"].clone();
+    assert_eq!(
+        (&event["action"], &event["device"], &event["account"]),
+        (&json!("device.silent"), &silent, &json!("ann"))
+    );
+    clock.set(9 * DAY);
+    post.server.restart();
+    log_in(&post, "silent-phone");
+    clock.set(17 * DAY);
+    post.server.restart();
+    let devices: Vec<Value> = gateway.wait_for(3).iter().map(|got| got.json()["event"]["device"].clone()).collect();
+    assert_eq!(devices.iter().filter(|device| **device == silent).count(), 2, "each silence once: {devices:?}");
+    assert_eq!(devices.iter().filter(|device| **device == calling).count(), 1, "{devices:?}");
+    assert_eq!(gateway.got().len(), 3);
 }

@@ -10,18 +10,16 @@ use super::Handled;
 use super::accounts::text_of;
 use super::database::object_or_empty;
 use super::links::{base_of_links, link_value};
-use super::second_person::{ask, order_of};
+use super::second_person::act_alone;
 use crate::access::view::View;
 use crate::accounts::caller::Caller;
 use crate::accounts::links;
 use crate::accounts::outbox::Staging;
 use crate::accounts::password::Credential;
-use crate::accounts::second_person::{self, Verdict};
 use crate::accounts::standing::{Drain, Right};
 use crate::accounts::tables::{ACCOUNTS, AccountRow, Closed};
 use crate::accounts::user_document::{ID_PREFIX, UserDocument};
 use crate::accounts::withdrawals::Actor;
-use crate::audit;
 use crate::clock::random;
 use crate::documents::accounts::{self, AccountChange, Created, Desk, NewAccount, text_members};
 use crate::documents::administration::{charge_of, oversight_of};
@@ -122,26 +120,12 @@ pub(super) async fn act<T: Send + 'static>(
     work: impl FnOnce(&mut Batch<'_>, &Desk<'_>) -> DocumentResult<T> + Send + 'static,
 ) -> Result<T, HttpError> {
     let only_tried = context.request.query.flag("dry_run");
-    let (order, actor) = (order_of(context), parts.actor.clone());
-    let (same, by, limit) = (order.clone(), actor.clone(), context.services.duties.retirements_alone);
-    let done = context.services.store.write(move |batch| -> Result<T, Attempt<T>> {
+    act_alone(context, &context.asked, parts.actor.clone(), move |batch| {
         parts.require_standing(batch)?;
-        let since = audit::head(batch)?.number;
         let done = work(batch, &parts.desk())?;
-        if only_tried {
-            return Err(Attempt::Tried(Box::new(done)));
-        }
-        match second_person::judge(batch, &same, &by, limit, since)? {
-            Verdict::Stays => Ok(done),
-            Verdict::Waits(accounts) => Err(Attempt::Waits(accounts)),
-        }
-    });
-    match done.await {
-        Ok(done) => Ok(done),
-        Err(Attempt::Tried(done)) => Ok(*done),
-        Err(Attempt::Failed(error)) => Err(error.into()),
-        Err(Attempt::Waits(accounts)) => Err(ask(context, order, actor, accounts).await?),
-    }
+        if only_tried { Err(Attempt::Tried(Box::new(done))) } else { Ok(done) }
+    })
+    .await
 }
 
 /// Only tries something about accounts, over the state as it is now and beside the writer: for what takes long.

@@ -7,7 +7,7 @@ use settle_protocol::document_id::{IdKind, check_document_id};
 use settle_protocol::multipart::{Boundary, Encoder, PartHead};
 use settle_protocol::{Error, ErrorKind, Revision};
 
-use super::users::{guard_design, guard_read, prepare_write, show};
+use super::users::{guard_design, guard_read, prepare_write, show, write_counted};
 use super::{Handled, document_id, escaped, local};
 use crate::access::view::Visible;
 use crate::documents::error::DocumentError;
@@ -346,7 +346,7 @@ async fn store(
     if context.request.query.get("batch") == Some("ok") {
         // Durable all the same; only a conflict is not told, as in CouchDB.
         if let Err(error) = written.as_ref()
-            && error.status != 409
+            && error.word != "conflict"
         {
             return Err(error.clone());
         }
@@ -381,14 +381,15 @@ async fn commit_if(
     let write = prepare_write(context, write).await?;
     let database = context.database()?;
     let author = context.author();
-    let written = context.services.store.write(move |batch| -> Result<Revision, DocumentError> {
+    let deleted = if write.deleted { vec![write.id.clone()] } else { Vec::new() };
+    write_counted(context, &deleted, move |batch| {
         let mut writing = Writing::begin_as(batch, &database, author)?;
         check(&writing, &write)?;
         let revision = writing.submit(write)?;
         writing.end()?;
         Ok(revision)
-    });
-    Ok(written.await?)
+    })
+    .await
 }
 
 /// `DELETE /db/ID`.

@@ -1,4 +1,5 @@
-//! `/_break_glass`: an operator says why it must read documents of a scoped database, and may for a while.
+//! `/_break_glass`: an operator says why it must read documents of a scoped database, and may for a while, or until it says that
+//! it is done.
 
 use serde_json::json;
 use settle_protocol::Error;
@@ -39,4 +40,15 @@ pub(super) fn list(context: &Context) -> Handled {
     let rows = glass::list(&context.services.store.snapshot(), context.services.clock.now())?;
     let required = context.services.duties.break_glass;
     Ok(Answer::json(200, json!({"required": required, "broken": rows}).to_string()))
+}
+
+/// `DELETE /_break_glass/DATABASE?by=OPERATOR&reason=…`: nobody needs it any more. Without `by`, the caller's own.
+pub(super) async fn end(context: &Context) -> Handled {
+    let database = context.request.segment(1).to_owned();
+    let text = |member: &str| context.request.query.get(member).map(str::to_owned);
+    let (operator, actor) = (text("by").unwrap_or_else(|| context.by().to_owned()), context.actor(text("reason")));
+    match context.services.store.write(move |batch| glass::end(batch, &operator, &database, &actor)).await? {
+        true => Ok(Answer::ok(200)),
+        false => Err(Error::missing().into()),
+    }
 }

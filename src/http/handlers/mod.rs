@@ -190,6 +190,7 @@ dispatch! {
         Endpoint::Confirmations => second_person::list(context),
         Endpoint::BreakGlass => glass::break_it(context).await,
         Endpoint::BrokenGlass => glass::list(context),
+        Endpoint::EndGlass => glass::end(context).await,
     }
 }
 

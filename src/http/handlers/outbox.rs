@@ -1,4 +1,4 @@
-//! `/_outbox`: what became of messages with links. What a message carries is never shown.
+//! `/_outbox`: what became of messages with links, and of events that a webhook refused. What a message carries is never shown.
 
 use std::ops::ControlFlow;
 
@@ -9,7 +9,7 @@ use super::Handled;
 use super::account_changes::{Listed, act, desk_of, listed};
 use super::accounts::text_of;
 use super::database::object_or_empty;
-use crate::accounts::event_cursors;
+use crate::accounts::event_cursors::{self, Aside};
 use crate::accounts::outbox::{self, Message, MessageId, Refused, State};
 use crate::documents::administration::charge_of;
 use crate::documents::error::DocumentError;
@@ -79,15 +79,32 @@ pub(super) fn list(context: &Context) -> Handled {
     Ok(Answer::json(200, answer.to_string()))
 }
 
+/// Events set aside that are shown of one webhook.
+const MOST_ASIDE: usize = 100;
+
+/// The name of an event that a webhook refused.
+fn aside_id(webhook: &str, number: u64) -> String {
+    format!("{webhook}:{number}")
+}
+
+/// An event that was set aside, as operators see it.
+fn aside_shown(webhook: &str, number: u64, aside: &Aside) -> Value {
+    json!({"id": aside_id(webhook, number), "number": number, "event": aside.action, "attempts": aside.attempts,
+        "error": aside.error, "since": aside.since, "state": if aside.again { "waiting" } else { "set_aside" }})
+}
+
 /// How far each event webhook is, for operators.
 fn webhooks(context: &Context, snapshot: &Snapshot<'_>) -> StorageResult<Value> {
     let head = crate::audit::head(snapshot)?.number;
     let mut rows = Vec::new();
     for webhook in &context.services.outbox.webhooks {
         let cursor = event_cursors::find(snapshot, &webhook.name)?.unwrap_or_default();
+        let asides = event_cursors::asides(snapshot, &webhook.name)?;
+        let shown = asides.iter().take(MOST_ASIDE).map(|(number, aside)| aside_shown(&webhook.name, *number, aside));
         rows.push(json!({
             "name": webhook.name, "events": webhook.events, "told": cursor.number, "head": head,
             "attempts": cursor.attempts, "error": cursor.error, "next_try": (cursor.next > 0).then_some(cursor.next),
+            "set_aside": asides.len(), "aside": shown.collect::<Vec<_>>(),
         }));
     }
     Ok(rows.into())
@@ -112,6 +129,9 @@ pub(super) enum Act {
 /// `POST /_outbox/ID/retry`, `/cancel`: tries a message again at once, or calls it off and ends its link.
 pub(super) async fn change(context: &mut Context, change: Act) -> Handled {
     let body = object_or_empty(context).await?;
+    if let Some((webhook, number)) = event_in(context, change) {
+        return retry_event(context, webhook, number, text_of(&body, "reason")?).await;
+    }
     let id: Option<MessageId> = unhex(context.request.segment(1));
     let id = id.ok_or_else(Error::missing)?;
     let desk = desk_of(context, None, text_of(&body, "reason")?)?;
@@ -128,5 +148,24 @@ pub(super) async fn change(context: &mut Context, change: Act) -> Handled {
     .await?;
     let snapshot = context.services.store.snapshot();
     let shown = shown(&snapshot, id, &message, now)?;
+    Ok(Answer::json(200, json!({"ok": true, "message": shown}).to_string()))
+}
+
+/// The event that an operator wants tried again: `WEBHOOK:NUMBER`.
+fn event_in(context: &Context, change: Act) -> Option<(String, u64)> {
+    (matches!(change, Act::Retry) && context.caller.is_operator()).then_some(())?;
+    let (webhook, number) = context.request.segment(1).rsplit_once(':')?;
+    Some((webhook.to_owned(), number.parse().ok()?))
+}
+
+/// Lets an event that was set aside be tried once more.
+async fn retry_event(context: &mut Context, webhook: String, number: u64, reason: Option<String>) -> Handled {
+    let desk = desk_of(context, None, reason)?;
+    let name = webhook.clone();
+    let again = act(context, desk, move |batch, desk| {
+        let aside = event_cursors::aside(batch, &name, number)?.ok_or_else(Error::missing)?;
+        Ok(event_cursors::try_again(batch, &name, number, aside, &desk.actor)?)
+    });
+    let shown = aside_shown(&webhook, number, &again.await?);
     Ok(Answer::json(200, json!({"ok": true, "message": shown}).to_string()))
 }

@@ -10,7 +10,7 @@ use settle_protocol::{Error, ErrorKind, Revision};
 
 use super::Handled;
 use super::document::check_attachment_sizes;
-use super::users::{guard_design, prepare_writes};
+use super::users::{guard_design, prepare_writes, write_counted};
 use crate::documents::error::DocumentError;
 use crate::documents::write::{Mode, Write, Writing, is_row};
 use crate::documents::{local, read};
@@ -75,6 +75,16 @@ enum Entry {
     Refused { id: String, revision: Option<Revision>, error: Error },
 }
 
+impl Entry {
+    /// The id of a document that is deleted.
+    fn deletes(&self) -> Option<&str> {
+        match self {
+            Self::Write(write) if write.deleted => Some(&write.id),
+            _ => None,
+        }
+    }
+}
+
 /// Reads a batch; a long one in two halves beside each other.
 async fn parse(body: Bytes, max_document_bytes: usize, memory: &MemoryShare) -> Result<BulkDocs, HttpError> {
     let is_large = body.len() > PARSE_INLINE_BYTES;
@@ -132,7 +142,8 @@ pub(super) async fn bulk_docs(context: &mut Context) -> Handled {
     let database = context.database()?;
     let owner = local::owner(&context.caller);
     let (author, held) = (context.author(), context.memory.clone());
-    let rows = context.services.store.write(move |batch| -> Result<Vec<Row>, DocumentError> {
+    let deleted: Vec<String> = entries.iter().filter_map(Entry::deletes).map(str::to_owned).collect();
+    let rows = write_counted(context, &deleted, move |batch| {
         let _held = held; // also when the client hangs up meanwhile
         let mut writing = Writing::begin_as(batch, &database, author)?;
         let mut rows = Vec::with_capacity(entries.len());
@@ -152,7 +163,7 @@ pub(super) async fn bulk_docs(context: &mut Context) -> Handled {
         write_all(&mut writing, writes, &mut rows)?;
         writing.end()?;
         rows.sort_by_key(|(at, _)| *at);
-        Ok(rows.into_iter().map(|(_, row)| row).collect())
+        Ok(rows.into_iter().map(|(_, row)| row).collect::<Vec<Row>>())
     });
     Ok(Answer::json(201, rows_text(&rows.await?, new_edits)))
 }

@@ -3,13 +3,15 @@
 use serde_json::{Map, Value, json};
 
 use super::Handled;
-use crate::accounts::second_person::{self, Order};
+use crate::accounts::second_person::{self, Order, Verdict};
 use crate::accounts::withdrawals::Actor;
+use crate::audit;
 use crate::documents::administration::charge_of;
+use crate::documents::replacing::Attempt;
 use crate::http::error::HttpError;
 use crate::http::pipeline::Context;
 use crate::http::response::Answer;
-use crate::storage::StorageError;
+use crate::storage::{Batch, StorageError};
 
 /// What of a body makes it the same order: everything but the reason.
 pub(super) fn asked_in(body: &Map<String, Value>) -> String {
@@ -18,24 +20,45 @@ pub(super) fn asked_in(body: &Map<String, Value>) -> String {
     Value::Object(body).to_string()
 }
 
-/// The order that a request is.
-pub(super) fn order_of(context: &Context) -> Order {
+/// The order that a request is. `asked`: what its body asks for.
+fn order_of(context: &Context, asked: &str) -> Order {
     let request = format!("{} /{}", context.request.method, context.request.segments.join("/"));
     let drain = context.request.query.get("drain").unwrap_or_default();
     let mut hasher = blake3::Hasher::new();
-    for part in [request.as_str(), drain, &context.asked] {
+    for part in [request.as_str(), drain, asked] {
         hasher.update(&(part.len() as u64).to_be_bytes()).update(part.as_bytes());
     }
     Order { key: *hasher.finalize().as_bytes(), request }
 }
 
-/// Notes that an order waits, and gives the answer of whoever asked for it: nothing was changed.
-pub(super) async fn ask(
+/// Does something that may end rights, in one batch. What is too much for one person is taken back and waits for a second one.
+/// `asked`: what the request's body asks for.
+pub(super) async fn act_alone<T: Send + 'static>(
     context: &Context,
-    order: Order,
+    asked: &str,
     actor: Actor,
-    accounts: Vec<String>,
-) -> Result<HttpError, StorageError> {
+    work: impl FnOnce(&mut Batch<'_>) -> Result<T, Attempt<T>> + Send + 'static,
+) -> Result<T, HttpError> {
+    let order = order_of(context, asked);
+    let (same, by, limit) = (order.clone(), actor.clone(), context.services.duties.retirements_alone);
+    let done = context.services.store.write(move |batch| -> Result<T, Attempt<T>> {
+        let since = audit::head(batch)?.number;
+        let done = work(batch)?;
+        match second_person::judge(batch, &same, &by, limit, since)? {
+            Verdict::Stays => Ok(done),
+            Verdict::Waits(accounts) => Err(Attempt::Waits(accounts)),
+        }
+    });
+    match done.await {
+        Ok(done) => Ok(done),
+        Err(Attempt::Tried(done)) => Ok(*done),
+        Err(Attempt::Failed(error)) => Err(error.into()),
+        Err(Attempt::Waits(accounts)) => Err(ask(context, order, actor, accounts).await?),
+    }
+}
+
+/// Notes that an order waits, and gives the answer of whoever asked for it: nothing was changed.
+async fn ask(context: &Context, order: Order, actor: Actor, accounts: Vec<String>) -> Result<HttpError, StorageError> {
     let asked = context.services.store.write(move |batch| second_person::ask(batch, &order, &actor, accounts)).await?;
     let limit = context.services.duties.retirements_alone;
     let reason = format!(

@@ -2,17 +2,19 @@
 
 use settle_protocol::Error;
 
+use super::second_person::act_alone;
 use crate::access::facts::Facts;
 use crate::accounts::caller::Caller;
 use crate::accounts::error::AccountError;
 use crate::accounts::user_document::{UserDocument, may_read, may_write};
 use crate::clock::random;
+use crate::documents::error::DocumentError;
 use crate::documents::read::Found;
 use crate::documents::users::{USERS, UserAuthor, prepare};
 use crate::documents::write::Write;
 use crate::http::error::HttpError;
 use crate::http::pipeline::Context;
-use crate::storage::StorageError;
+use crate::storage::{Batch, StorageError};
 
 fn is_users(context: &Context) -> bool {
     context.database.as_ref().is_some_and(|database| database.name == USERS)
@@ -89,7 +91,7 @@ pub(super) async fn prepare_writes(context: &Context, mut writes: Vec<Write>) ->
         for write in &mut writes {
             prepare(write, author.clone(), &policy, random())?;
         }
-        Ok::<_, crate::documents::error::DocumentError>(writes)
+        Ok::<_, DocumentError>(writes)
     });
     Ok(prepared.await.map_err(|_| StorageError::Panicked)??)
 }
@@ -98,6 +100,20 @@ pub(super) async fn prepare_writes(context: &Context, mut writes: Vec<Write>) ->
 pub(super) async fn prepare_write(context: &Context, write: Write) -> Result<Write, HttpError> {
     let prepared = prepare_writes(context, vec![write]).await?.pop();
     Ok(prepared.ok_or(StorageError::Panicked)?)
+}
+
+/// Hands writes to the writer. In `_users` a deleted account counts as a retirement: too many of them wait for a second person.
+/// `deleted`: ids of the documents that are.
+pub(super) async fn write_counted<T: Send + 'static>(
+    context: &Context,
+    deleted: &[String],
+    work: impl FnOnce(&mut Batch<'_>) -> Result<T, DocumentError> + Send + 'static,
+) -> Result<T, HttpError> {
+    if !is_users(context) {
+        return Ok(context.services.store.write(work).await?);
+    }
+    let asked = serde_json::json!(deleted).to_string();
+    act_alone(context, &asked, context.actor(None), move |batch| Ok(work(batch)?)).await
 }
 
 /// Design documents are for administrators of the database, on every way of writing.
