@@ -90,7 +90,8 @@ fn run_file(name: &str) {
     if !node_is_ready() {
         return;
     }
-    let server = TestServer::start();
+    // Each test deletes its accounts, all together more than one person may within an hour.
+    let server = TestServer::options().config("[settle]\nretirements_alone = 0\n").start();
     let second = (name == "servers").then(TestServer::start);
     let mut node = node();
     node.args(["--test", "--test-reporter=spec", "--test-timeout=300000"]).arg(format!("{name}.test.mjs"));
