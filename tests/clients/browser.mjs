@@ -12,6 +12,9 @@ import path from 'node:path';
 const FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-sync',
   '--disable-background-networking', '--disable-component-update', '--remote-debugging-pipe'];
 
+/** How long a page may take. */
+const PATIENCE_MS = 20_000;
+
 /** The browser to use: CHROMIUM, or what is in the PATH under one of its usual names. */
 function executable() {
   if (process.env.CHROMIUM) return process.env.CHROMIUM;
@@ -50,19 +53,64 @@ export class Browser {
     const browser = new Browser();
     browser.#start(folder);
     t.after(() => browser.end());
-    const { targetId } = await browser.#call('Target.createTarget', { url });
-    const { sessionId } = await browser.#call('Target.attachToTarget', { targetId, flatten: true });
+    const { targetId } = await browser.call('Target.createTarget', { url });
+    const { sessionId } = await browser.call('Target.attachToTarget', { targetId, flatten: true });
     browser.#session = sessionId;
-    const arrived = (expected) => location.href.startsWith(expected) && document.readyState === 'complete';
-    while (!(await browser.run(arrived, url))) await new Promise((resolve) => setTimeout(resolve, 20));
+    await browser.#until(() => browser.run(() => location.href !== 'about:blank' && document.readyState === 'complete'));
     return browser;
+  }
+
+  /** Goes to a page and waits until it is there. */
+  go(url) {
+    return this.leave(() => this.call('Page.navigate', { url }));
+  }
+
+  /** Does what leads to another page, and waits until that is there. */
+  async leave(act) {
+    const loaded = async () => (await this.call('Page.getFrameTree')).frameTree.frame.loaderId;
+    const before = await loaded();
+    await act();
+    await this.#until(async () => (await loaded()) !== before && this.run(() => document.readyState === 'complete'));
+  }
+
+  /** Presses a key: Tab, Enter or Space; with Shift if `shift`. */
+  async press(key, { shift = false } = {}) {
+    const code = { Tab: 9, Enter: 13, Space: 32 }[key];
+    const text = { Enter: '\r', Space: ' ' }[key];
+    const pressed = { key: key === 'Space' ? ' ' : key, code: key, windowsVirtualKeyCode: code, modifiers: shift ? 8 : 0 };
+    await this.call('Input.dispatchKeyEvent', { type: text ? 'keyDown' : 'rawKeyDown', ...pressed, text });
+    await this.call('Input.dispatchKeyEvent', { type: 'keyUp', ...pressed });
+  }
+
+  /** Types text where the focus is. */
+  type(text) {
+    return this.call('Input.insertText', { text });
+  }
+
+  /** Shows the page so many pixels wide and high, light or dark. */
+  async shape({ width, height, dark = false }) {
+    await this.call('Emulation.setDeviceMetricsOverride', { width, height, deviceScaleFactor: 1, mobile: width < 600 });
+    const scheme = { name: 'prefers-color-scheme', value: dark ? 'dark' : 'light' };
+    await this.call('Emulation.setEmulatedMedia', { features: [scheme] });
+  }
+
+  /** The upper `height` pixels of the page, or all of it, as a PNG of that scale. */
+  async picture({ width, height, scale = 1 }) {
+    const whole = await this.run(() => {
+      document.activeElement.blur();
+      return document.documentElement.scrollHeight;
+    });
+    const clip = { x: 0, y: 0, width, height: Math.min(whole, height), scale };
+    const shot = { format: 'png', captureBeyondViewport: true, clip };
+    const { data } = await this.call('Page.captureScreenshot', shot);
+    return Buffer.from(data, 'base64');
   }
 
   /** Runs `work(...values)` in the page; answers what it answers. Values are JSON; `work` sees nothing of this file. */
   async run(work, ...values) {
     const expression = `(${work})(...${JSON.stringify(values)})`;
     const options = { expression, awaitPromise: true, returnByValue: true };
-    const { result, exceptionDetails: problem } = await this.#call('Runtime.evaluate', options);
+    const { result, exceptionDetails: problem } = await this.call('Runtime.evaluate', options);
     if (problem) throw new Error(`in the page: ${problem.exception?.description ?? problem.text}`);
     return result.value;
   }
@@ -71,6 +119,15 @@ export class Browser {
   async end() {
     this.#process.kill('SIGKILL');
     await this.#ended;
+  }
+
+  /** Waits for something of a page that comes. While one page goes and another comes, nothing can be asked. */
+  async #until(isThere) {
+    const deadline = Date.now() + PATIENCE_MS;
+    while (!(await isThere().catch(() => false))) {
+      if (Date.now() > deadline) throw new Error(`no other page came after ${await this.run(() => location.href)}`);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
   }
 
   #start(folder) {
@@ -100,7 +157,8 @@ export class Browser {
     else call?.resolve(result);
   }
 
-  #call(method, params) {
+  /** One call of the DevTools protocol, for the page if there is one. */
+  call(method, params) {
     this.#number += 1;
     const id = this.#number;
     const message = { id, method, params, ...(this.#session && { sessionId: this.#session }) };

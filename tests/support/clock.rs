@@ -39,6 +39,11 @@ impl SetClock {
         std::fs::rename(&next, self.file.path()).expect("the file of the clock");
     }
 
+    /// The file that [`SetClock::set`] writes, for tests that are no Rust.
+    pub(crate) fn file(&self) -> &Path {
+        self.file.path()
+    }
+
     /// Starts a server with this clock. Its timers run by the real one.
     pub(crate) fn of(&self, options: Options) -> Options {
         options

@@ -13,6 +13,8 @@ use crate::http::error::HttpError;
 const ROWS: &str = "50";
 /// Phones and grants on the page of an account.
 const SHOWN: &str = "20";
+/// Messages on the page of an account.
+const MESSAGES: &str = "5";
 /// Members of the query that choose accounts.
 const FILTERS: [&str; 4] = ["text", "place", "role", "state"];
 /// Fields of an account that are texts of their own.
@@ -24,7 +26,7 @@ pub(super) async fn list(visit: &Visit<'_>) -> Handled {
     let found = visit.get(&api.with_some("start_after", visit.query("after"))).await?;
     let (first, next) = visit.pages(&visit.filtered(Address::page(&["accounts"]), &FILTERS), &found["next"]);
     let content = json!({"accounts": found["rows"], "first": first, "next": next});
-    Page::new("accounts.html", "Accounts", "accounts", content).show(visit)
+    Page::new("accounts.html", "Accounts", "accounts", content).naming_places(visit).await.show(visit)
 }
 
 /// `GET accounts/NAME`.
@@ -34,16 +36,24 @@ pub(super) async fn show(visit: &Visit<'_>, name: &str, problem: Option<&HttpErr
     let grants = visit.get(&Address::api(&["_grants"]).with("to", name)).await?;
     let content = json!({
         "account": account, "phones": phones["devices"], "phones_total": phones["total_rows"], "grants": grants["grants"],
+        "messages": messages(visit, name).await?,
     });
-    let page = Page::new("account.html", name, "accounts", content).with_problem(problem);
+    let page = Page::new("account.html", name, "accounts", content).naming_places(visit).await.with_problem(problem);
     page.of_form(visit.context.request.segment(3)).show(visit)
+}
+
+/// The newest messages with links to somebody.
+async fn messages(visit: &Visit<'_>, name: &str) -> Result<Value, HttpError> {
+    if !(visit.sends() && visit.manages()) {
+        return Ok(Value::Null);
+    }
+    let sent = visit.get(&Address::api(&["_outbox"]).with("account", name).with("limit", MESSAGES)).await?;
+    Ok(sent["rows"].clone())
 }
 
 /// `GET accounts/new`.
 pub(super) fn ask_new(visit: &Visit<'_>, problem: Option<&HttpError>) -> Handled {
-    if !visit.may(&["_accounts"]) {
-        return Err(nothing_here());
-    }
+    visit.require_manager()?;
     let content = json!({"account": Value::Null, "databases": visit.databases()});
     Page::new("account_form.html", "New account", "accounts", content).with_problem(problem).show(visit)
 }
@@ -72,6 +82,9 @@ pub(super) async fn make(visit: &Visit<'_>) -> Handled {
         let person = json!({"name": visit.form.field("fullname"), "phone": visit.form.field("phone")});
         body.insert("contact".to_owned(), person);
     }
+    if visit.ticked("send") {
+        body.insert("send".to_owned(), true.into());
+    }
     match visit.post(&Address::api(&["_accounts"]), Value::Object(body)).await {
         Ok(made) => linked(visit, "The account was made", &made),
         Err(problem) if problem.reason == "missing" => Err(problem),
@@ -87,6 +100,7 @@ fn linked(visit: &Visit<'_>, title: &str, made: &Value) -> Handled {
 
 /// `GET accounts/NAME/change`.
 pub(super) async fn ask_change(visit: &Visit<'_>, name: &str, problem: Option<&HttpError>) -> Handled {
+    visit.require_manager()?;
     let account = visit.get(&Address::api(&["_accounts", name])).await?;
     let content = json!({"account": account, "databases": visit.databases()});
     let title = format!("Change {name}");
@@ -113,11 +127,16 @@ pub(super) async fn change(visit: &Visit<'_>, name: &str) -> Handled {
 
 /// `GET accounts/NAME/retire`: what it would mean.
 pub(super) async fn ask_retire(visit: &Visit<'_>, name: &str, problem: Option<&HttpError>) -> Handled {
+    visit.require_manager()?;
     let account = visit.get(&Address::api(&["_accounts", name])).await?;
     let phones = visit.get(&Address::api(&["_devices"]).with("account", name).with("limit", SHOWN)).await?;
     let content = json!({"account": account, "phones": phones["devices"]});
     let title = format!("Retire {name}");
-    Page::new("account_close.html", title, "accounts", content).with_problem(problem).show(visit)
+    Page::new("account_close.html", title, "accounts", content)
+        .naming_places(visit)
+        .await
+        .with_problem(problem)
+        .show(visit)
 }
 
 /// `POST accounts/NAME/link`, `disable`, `enable`, `retire`.
@@ -128,7 +147,16 @@ pub(super) async fn act(visit: &Visit<'_>, name: &str, act: &str) -> Handled {
         _ => return Err(nothing_here()),
     };
     let fields: &[&str] = if act == "retire" { &["reason", "sure"] } else { &["reason"] };
-    match visit.post_form(&Address::api(&["_accounts", name, act]), fields, &["reason"]).await {
+    let mut body = visit.body_of(&["reason"]);
+    if act == "link" && visit.ticked("send") {
+        body.insert("send".to_owned(), true.into());
+    }
+    let api = Address::api(&["_accounts", name, act]);
+    let answer = match visit.require(fields) {
+        Ok(()) => visit.post(&api, Value::Object(body)).await,
+        Err(missing) => Err(missing),
+    };
+    match answer {
         Ok(link) if act == "link" => linked(visit, "A new link", &json!({"name": name, "link": link})),
         Ok(_) => Ok(lead_to(visit, &Address::page(&["accounts", name]).with("done", done))),
         Err(problem) if problem.reason == "missing" => Err(problem),

@@ -22,14 +22,16 @@ pub(super) async fn list(visit: &Visit<'_>, problem: Option<&HttpError>) -> Hand
     let page = visit.filtered(Address::page(&["grants"]), &FILTERS);
     let (shown, first, next) = visit.cut(&grants, ROWS, &page);
     let content = json!({"grants": shown, "first": first, "next": next});
-    Page::new("grants.html", "Lent places", "grants", content).with_problem(problem).show(visit)
+    Page::new("grants.html", "Lent places", "grants", content)
+        .naming_places(visit)
+        .await
+        .with_problem(problem)
+        .show(visit)
 }
 
 /// `GET grants/new`.
 pub(super) fn ask_new(visit: &Visit<'_>, problem: Option<&HttpError>) -> Handled {
-    if !visit.may(&["_accounts"]) {
-        return Err(super::page::nothing_here());
-    }
+    visit.require_manager()?;
     let content = json!({"databases": visit.databases(), "database": visit.database()});
     Page::new("grant_form.html", "Lend a place", "grants", content).with_problem(problem).show(visit)
 }

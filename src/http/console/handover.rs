@@ -1,6 +1,7 @@
 //! A place changes hands: choose whom to replace, say who comes, see what would happen, do it, give the link; and take it back.
 
 use serde_json::{Value, json};
+use settle_protocol::Error;
 
 use super::Handled;
 use super::address::Address;
@@ -14,6 +15,7 @@ const CHOICES: &str = "20";
 
 /// `GET handover`: whom is it about?
 pub(super) async fn choose(visit: &Visit<'_>) -> Handled {
+    visit.require_manager()?;
     let api = visit.filtered(Address::api(&["_accounts"]), &["text"]).with("limit", CHOICES);
     let found = visit.get(&api.with_some("start_after", visit.query("after"))).await?;
     let mut holders = Vec::new();
@@ -29,7 +31,7 @@ pub(super) async fn choose(visit: &Visit<'_>) -> Handled {
         "first": first,
         "next": next,
     });
-    Page::new("handover.html", "Hand over", "handover", content).show(visit)
+    Page::new("handover.html", "Hand over", "handover", content).naming_places(visit).await.show(visit)
 }
 
 /// The place that the wizard is about.
@@ -40,20 +42,44 @@ fn place_of<'a>(visit: &'a Visit<'_>) -> Result<&'a str, HttpError> {
 /// `GET handover/replace`: who comes?
 pub(super) fn ask_who(visit: &Visit<'_>, problem: Option<&HttpError>) -> Handled {
     let place = place_of(visit)?;
-    if !visit.may(&["_accounts"]) {
-        return Err(nothing_here());
-    }
+    visit.require_manager()?;
     let content = json!({"place": place, "database": visit.database()});
     let title = format!("Replace whoever holds {place}");
     Page::new("replace.html", title, "handover", content).with_problem(problem).show(visit)
 }
 
-fn replacement(visit: &Visit<'_>) -> Value {
+/// The three practices, as the API calls them.
+const PRACTICES: [&str; 3] = ["replace", "rename_holder", "hand_over"];
+
+/// The practice that was chosen; the recommended one if none was.
+fn practice(visit: &Visit<'_>) -> Result<&'static str, HttpError> {
+    let chosen = visit.form.field("how").unwrap_or(PRACTICES[0]);
+    let known = PRACTICES.into_iter().find(|practice| *practice == chosen);
+    known.ok_or_else(|| Error::bad_request("`how` is none of the three ways.").into())
+}
+
+/// What the API is asked for.
+fn wanted(visit: &Visit<'_>, practice: &str) -> Result<Value, HttpError> {
+    let of_new_account = visit.form.field("account").or_else(|| visit.form.field("place_name"));
+    if practice != "replace" && of_new_account.is_some() {
+        let reason = "A name to log in with and a new name of the place go with a new account: leave both empty, or choose that.";
+        return Err(Error::bad_request(reason).into());
+    }
+    let person: Value = visit.body_of(&["name", "phone"]).into();
     let mut body = visit.body_of(&["place_name", "reason"]);
-    body.insert("contact".to_owned(), visit.body_of(&["name", "phone"]).into());
-    let account = visit.form.field("account").map(|name| json!({"name": name}));
-    body.insert("account".to_owned(), account.unwrap_or_else(|| json!({})));
-    Value::Object(body)
+    match practice {
+        "rename_holder" => body.extend(visit.body_of(&["name", "phone"])),
+        "hand_over" => drop(body.insert("contact".to_owned(), person)),
+        _ => {
+            let account = visit.form.field("account").map(|name| json!({"name": name}));
+            body.insert("account".to_owned(), account.unwrap_or_else(|| json!({})));
+            body.insert("contact".to_owned(), person);
+        }
+    }
+    if visit.ticked("send") {
+        body.insert("send".to_owned(), true.into());
+    }
+    Ok(body.into())
 }
 
 /// `POST handover/replace`: looks first; does it when that was seen.
@@ -70,9 +96,10 @@ pub(super) async fn replace(visit: &Visit<'_>) -> Handled {
 
 async fn ask_api(visit: &Visit<'_>, only_try: bool) -> Result<Value, HttpError> {
     let database = visit.database().unwrap_or_default();
-    let api = Address::api(&[&database, "_places", place_of(visit)?, "replace"]);
+    let practice = practice(visit)?;
+    let api = Address::api(&[&database, "_places", place_of(visit)?, practice]);
     let tried = only_try.then_some("true");
-    visit.post(&api.with_some("dry_run", tried), replacement(visit)).await
+    visit.post(&api.with_some("dry_run", tried), wanted(visit, practice)?).await
 }
 
 async fn look_first(visit: &Visit<'_>) -> Handled {
@@ -85,9 +112,14 @@ async fn look_first(visit: &Visit<'_>) -> Handled {
     for device in answer["devices"].as_array_mut().into_iter().flatten() {
         device["silent_days"] = silent_days(device, now).into();
     }
-    let carried = ["database", "place", "name", "phone", "account", "place_name", "reason"];
-    let content = json!({"tried": answer, "carried": visit.body_of(&carried), "place": place_of(visit)?});
-    Page::new("replace_preview.html", "This is what would happen", "handover", content).show(visit)
+    let carried = ["database", "place", "how", "name", "phone", "account", "place_name", "send", "reason"];
+    let content = json!({
+        "tried": answer, "carried": visit.body_of(&carried), "place": place_of(visit)?, "how": practice(visit)?,
+    });
+    Page::new("replace_preview.html", "This is what would happen", "handover", content)
+        .naming_places(visit)
+        .await
+        .show(visit)
 }
 
 /// For how many days a phone has been silent, if that is long.
@@ -102,7 +134,9 @@ async fn carry_out(visit: &Visit<'_>) -> Handled {
         Err(problem) if problem.reason == "missing" => return Err(problem),
         Err(problem) => return ask_who(visit, Some(&problem)),
     };
-    let content = json!({"done": answer, "database": visit.database(), "place": place_of(visit)?});
+    let content = json!({
+        "done": answer, "database": visit.database(), "place": place_of(visit)?, "how": practice(visit)?,
+    });
     Page::new("replaced.html", "The place has changed hands", "handover", content).show(visit)
 }
 

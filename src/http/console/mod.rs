@@ -6,6 +6,7 @@
 
 mod accounts;
 mod address;
+mod cards;
 mod devices;
 mod escrow;
 mod form;
@@ -15,6 +16,7 @@ mod login;
 mod moment;
 mod one_device;
 mod page;
+mod places;
 mod record;
 mod start;
 mod templates;
@@ -84,6 +86,7 @@ async fn shown(visit: &Visit<'_>, path: &[&str]) -> Handled {
         ["accounts", name] => accounts::show(visit, name, None).await,
         ["accounts", name, "change"] => accounts::ask_change(visit, name, None).await,
         ["accounts", name, "retire"] => accounts::ask_retire(visit, name, None).await,
+        ["cards"] => cards::ask(visit, None),
         ["grants"] => grants::list(visit, None).await,
         ["grants", "new"] => grants::ask_new(visit, None),
         ["escrow"] => escrow::list(visit).await,
@@ -105,6 +108,7 @@ async fn submitted(visit: &Visit<'_>, path: &[&str]) -> Handled {
         ["accounts", "new"] => accounts::make(visit).await,
         ["accounts", name, "change"] => accounts::change(visit, name).await,
         ["accounts", name, act] => accounts::act(visit, name, act).await,
+        ["cards"] => cards::print(visit).await,
         ["grants", "new"] => grants::make(visit).await,
         ["grants", id, "revoke"] => grants::revoke(visit, id).await,
         ["escrow", number, decision] => escrow::decide(visit, number, decision).await,

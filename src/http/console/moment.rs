@@ -15,7 +15,7 @@ pub(super) fn moment(seconds: u64, now: u64) -> Value {
     let (iso, date) = (iso_date(seconds), header_date(seconds));
     let distance = distance(seconds, now);
     Value::from_safe_string(format!(
-        "<time datetime=\"{iso}\">{} UTC</time> <span class=\"ago\">({distance})</span>",
+        "<span><time datetime=\"{iso}\">{} UTC</time> <span class=\"ago\">({distance})</span></span>",
         &date[5..22]
     ))
 }
@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn moments_are_read_by_people_and_machines() {
         let moment = moment(1_795_296_949, 1_795_296_949 + 3 * DAY).to_string();
-        let expected = "<time datetime=\"2026-11-21T21:35:49Z\">21 Nov 2026 21:35 UTC</time> <span class=\"ago\">(3 days ago)</span>";
+        let expected = "<span><time datetime=\"2026-11-21T21:35:49Z\">21 Nov 2026 21:35 UTC</time> <span class=\"ago\">(3 days ago)</span></span>";
         assert_eq!(moment, expected);
         assert_eq!(super::moment(0, 5).to_string(), "never");
         assert_eq!(

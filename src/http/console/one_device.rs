@@ -15,17 +15,18 @@ const CONTACTS: &str = "50";
 /// `GET devices/ID`.
 pub(super) async fn show(visit: &Visit<'_>, id: &str, problem: Option<HttpError>) -> Handled {
     let device = visit.get(&Address::api(&["_devices", id])).await?;
-    let scoped = visit.databases();
+    let scoped = if visit.operates() { visit.databases() } else { Vec::new() };
     let on_it = rows(&device["databases"]).iter().map(|row| text(&row["database"]));
     let content = json!({
         "next_step": words::next_step(&device),
-        "acts": acts(&device),
+        "acts": if visit.manages() { acts(&device) } else { Vec::new() },
         "exposed": on_it.filter(|name| scoped.contains(name)).collect::<Vec<_>>(),
         "receipts": receipts(visit, id).await?,
         "phone": device,
     });
     let title = words::phone_name(&device);
-    let page = Page::new("device.html", title, "devices", content).with_problem(problem.as_ref());
+    let page =
+        Page::new("device.html", title, "devices", content).naming_places(visit).await.with_problem(problem.as_ref());
     page.of_form(visit.context.request.segment(3)).show(visit)
 }
 

@@ -6,7 +6,7 @@ use settle_protocol::{Error, ErrorKind};
 
 use super::address::Address;
 use super::visit::Visit;
-use super::{Handled, templates, words};
+use super::{Handled, places, templates, words};
 use crate::http::error::HttpError;
 use crate::http::response::Answer;
 
@@ -30,12 +30,22 @@ pub(super) struct Page<'a> {
 
 impl<'a> Page<'a> {
     pub(super) fn new(template: &'static str, title: impl Into<String>, part: &'static str, content: Value) -> Self {
+        let mut content = content;
+        if content["names"].is_null() {
+            content["names"] = json!({});
+        }
         Self { template, title: title.into(), part, content, problem: None, form: None, status: 200 }
     }
 
     /// … that tells why something was refused.
     pub(super) fn with_problem(self, problem: Option<&'a HttpError>) -> Self {
         Self { status: problem.map_or(self.status, |problem| problem.status), problem, ..self }
+    }
+
+    /// … that calls places by their names, as far as the person may read them.
+    pub(super) async fn naming_places(mut self, visit: &Visit<'_>) -> Self {
+        self.content["names"] = json!(places::names_in(visit, &self.content).await);
+        self
     }
 
     /// … of several forms, one of which was sent.
@@ -59,6 +69,7 @@ impl<'a> Page<'a> {
         let around = context! {
             title => self.title, part => self.part, form => self.form, person, menu, notice,
             token => visit.token(), now => visit.now(), wrong => problem, typed => typed(visit),
+            chosen => chosen(visit), manages => visit.is_logged_in() && visit.manages(), sends => visit.sends(),
         };
         let rendered = templates::all().map_err(ToString::to_string).and_then(|templates| {
             let content = context! { ..Shown::from_serialize(&self.content), ..around };
@@ -91,18 +102,29 @@ fn typed(visit: &Visit<'_>) -> Value {
     typed.into()
 }
 
+/// Whether the address chooses some of a list.
+fn chosen(visit: &Visit<'_>) -> bool {
+    let not_choosing = ["done", "after", "since", "database"];
+    visit
+        .context
+        .request
+        .query
+        .pairs()
+        .iter()
+        .any(|(name, value)| !value.is_empty() && !not_choosing.contains(&name.as_str()))
+}
+
 /// The parts of the console that the person has something in.
 fn menu(visit: &Visit<'_>) -> Vec<Value> {
     let accounts = visit.may(&["_accounts"]);
-    let steward = !visit.stewarded().is_empty();
     let parts = [
         ("", "Start", true),
         ("devices", "Phones", visit.may(&["_devices"])),
-        ("handover", "Hand over", accounts),
+        ("handover", "Hand over", visit.manages()),
         ("accounts", "Accounts", accounts),
         ("grants", "Lent places", accounts),
-        ("escrow", "Held back", steward),
-        ("custody", "Who cared", steward),
+        ("escrow", "Held back", !visit.stewarded().is_empty()),
+        ("custody", "Who cared", !visit.with_custody().is_empty()),
         ("audit", "Audit", visit.may(&["_audit"])),
     ];
     let parts = parts.into_iter().filter(|(_, _, shown)| *shown);

@@ -68,12 +68,13 @@ pub(super) async fn export(visit: &Visit<'_>) -> Handled {
 
 /// `GET custody`: who held the place that somebody or something belongs to, on a day.
 pub(super) async fn custody(visit: &Visit<'_>) -> Handled {
-    let databases = visit.stewarded();
+    let databases = visit.with_custody();
     let database = visit.query("database").or(databases.first().map(String::as_str)).unwrap_or_default();
     if !databases.iter().any(|known| known == database) {
         return Err(nothing_here());
     }
-    let mut content = json!({"databases": databases, "database": database, "custody": Value::Null});
+    let whole = visit.stewarded().iter().any(|known| known == database);
+    let mut content = json!({"databases": databases, "database": database, "whole": whole, "custody": Value::Null});
     let mut problem = None;
     if let Some(id) = visit.query("id") {
         match custody_of(visit, database, id).await {
@@ -81,7 +82,11 @@ pub(super) async fn custody(visit: &Visit<'_>) -> Handled {
             Err(refused) => problem = Some(refused),
         }
     }
-    Page::new("custody.html", "Who cared for whom", "custody", content).with_problem(problem.as_ref()).show(visit)
+    Page::new("custody.html", "Who cared for whom", "custody", content)
+        .naming_places(visit)
+        .await
+        .with_problem(problem.as_ref())
+        .show(visit)
 }
 
 async fn custody_of(visit: &Visit<'_>, database: &str, id: &str) -> Result<Value, HttpError> {

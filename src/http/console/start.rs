@@ -4,10 +4,9 @@ use serde_json::{Value, json};
 
 use super::Handled;
 use super::address::Address;
-use super::devices::place_names;
 use super::page::{Page, has_parts, nothing_here};
-use super::visit::{Visit, rows, text};
-use crate::http::error::HttpError;
+use super::places::by_place;
+use super::visit::Visit;
 
 /// Phones in one of the lists here; the rest is a link away.
 const SHOWN: &str = "10";
@@ -23,7 +22,7 @@ pub(super) async fn show(visit: &Visit<'_>) -> Handled {
         alarms = visit.get(&Address::api(&["_devices"]).with("alarm", "true").with("limit", SHOWN)).await?;
         asked = visit.get(&Address::api(&["_devices"]).with("wipe", "asked").with("limit", SHOWN)).await?;
         for database in &databases {
-            areas.push(area(visit, database).await?);
+            areas.push(by_place(visit, database, None).await?);
         }
     }
     let mut held = Vec::new();
@@ -34,18 +33,5 @@ pub(super) async fn show(visit: &Visit<'_>) -> Handled {
     let content = json!({
         "alarms": alarms, "asked": asked, "areas": areas, "held": held, "several": databases.len() > 1,
     });
-    Page::new("start.html", "What needs attention", "", content).show(visit)
-}
-
-/// The phones of one database, by place.
-async fn area(visit: &Visit<'_>, database: &str) -> Result<Value, HttpError> {
-    let mut figures = visit.get(&Address::api(&["_devices"]).with("database", database).with("rollup", "true")).await?;
-    let ids: Vec<String> = rows(&figures["rows"]).iter().map(|row| text(&row["place"])).collect();
-    let names = place_names(visit, database, &ids).await;
-    for row in figures["rows"].as_array_mut().into_iter().flatten() {
-        let id = text(&row["place"]);
-        row["name"] = names.get(&id).cloned().unwrap_or(id).into();
-    }
-    figures["database"] = database.into();
-    Ok(figures)
+    Page::new("start.html", "What needs attention", "", content).naming_places(visit).await.show(visit)
 }

@@ -8,6 +8,7 @@ use minijinja::{Environment, Error, ErrorKind, State, UndefinedBehavior, Value, 
 
 use super::address::Address;
 use super::{moment, words};
+use crate::http::qr;
 
 macro_rules! templates {
     ($($name:literal),* $(,)?) => {
@@ -34,6 +35,7 @@ templates!(
     "account_form.html",
     "account_close.html",
     "linked.html",
+    "cards.html",
     "grants.html",
     "grant_form.html",
     "escrow.html",
@@ -44,6 +46,8 @@ templates!(
     "parts/phones.html",
     "parts/unsent.html",
     "parts/pages.html",
+    "parts/places.html",
+    "parts/messages.html",
     "parts/link.html",
     "parts/field.html",
     "parts/choice.html",
@@ -67,11 +71,21 @@ fn read() -> Result<Environment<'static>, Error> {
     environment.add_filter("moment", |state: &State<'_, '_>, seconds: Value| {
         moment::moment(number(&seconds), state.lookup("now").as_ref().map(number).unwrap_or_default())
     });
+    environment.add_filter("place", |state: &State<'_, '_>, id: String| {
+        let name = state.lookup("names").and_then(|names| names.get_attr(&id).ok()).unwrap_or_default();
+        name.as_str().map_or_else(|| id.clone(), |name| format!("{name} ({id})"))
+    });
     environment.add_filter("standing", |word: String| words::standing(&word));
     environment.add_filter("cause", |word: String| words::cause(&word));
     environment.add_filter("evidence", |word: Value| words::evidence(word.as_str().unwrap_or_default()));
     environment.add_filter("action", |word: String| words::action(&word));
     environment.add_filter("held_because", |word: String| words::held_because(&word));
+    environment.add_filter("changed_hands", |word: String| words::changed_hands(&word));
+    environment.add_filter("state", |word: String| words::state(&word));
+    environment.add_filter("message", |word: String| words::message(&word));
+    environment.add_filter("qr", |text: String| {
+        Value::from_safe_string(qr::svg(&text, "QR code of the link").unwrap_or_default())
+    });
     environment.add_filter("counted", |count: Value, one: String, several: String| {
         words::counted(number(&count), &one, &several)
     });

@@ -2,6 +2,8 @@
 
 use std::sync::OnceLock;
 
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt as _;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method};
 use serde_json::{Map, Value};
@@ -24,6 +26,9 @@ use crate::http::response::{Answer, AnswerBody};
 
 /// Headers of the browser's request that the API takes into account.
 const PASSED_ON: [&str; 2] = ["host", "x-forwarded-proto"];
+
+/// Bytes of an answer that a page is made of.
+const LARGEST_ANSWER: usize = 8 << 20;
 
 /// One visit.
 pub(super) struct Visit<'a> {
@@ -174,6 +179,31 @@ impl<'a> Visit<'a> {
         })
     }
 
+    /// Whether the person may change accounts, phones and places, and not only look at them.
+    pub(super) fn manages(&self) -> bool {
+        permit(Need::Accounts, &self.context.caller, None).is_ok()
+    }
+
+    /// Whether the person runs the server.
+    pub(super) fn operates(&self) -> bool {
+        permit(Need::Operate, &self.context.caller, None).is_ok()
+    }
+
+    /// For pages that lead to such a change: who may not make it finds nothing.
+    pub(super) fn require_manager(&self) -> Result<(), HttpError> {
+        if self.manages() { Ok(()) } else { Err(Error::missing().into()) }
+    }
+
+    /// Scoped databases in which the person may ask who cared: stewards about everything, whoever oversees accounts about places.
+    pub(super) fn with_custody(&self) -> Vec<String> {
+        if self.may(&["_accounts"]) { self.databases() } else { self.stewarded().to_vec() }
+    }
+
+    /// Whether links can be sent to people.
+    pub(super) fn sends(&self) -> bool {
+        self.context.services.outbox.key().is_some()
+    }
+
     /// Asks the API as the person who is logged in, and gives its answer as it is.
     pub(super) async fn pass_on(
         &self,
@@ -199,16 +229,7 @@ impl<'a> Visit<'a> {
 
     /// Asks the API; what it refuses is an error with its reason.
     pub(super) async fn ask(&self, method: Method, address: &Address, body: Option<Value>) -> Result<Value, HttpError> {
-        let answer = self.pass_on(method, address, "application/json", body).await?;
-        let AnswerBody::Full(bytes) = answer.body else {
-            return Err(Error::new(ErrorKind::Internal, "The answer does not end.").into());
-        };
-        let value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        if answer.status < 400 {
-            return Ok(value);
-        }
-        let reason = text(&value["reason"]);
-        Err(HttpError { status: answer.status, word: "refused", reason, retry_after: None, allow: None })
+        value_of(self.pass_on(method, address, "application/json", body).await?).await
     }
 
     /// Reads something.
@@ -240,11 +261,44 @@ impl<'a> Visit<'a> {
         }
     }
 
+    /// Whether a box of the form was ticked.
+    pub(super) fn ticked(&self, name: &str) -> bool {
+        self.form.field(name).is_some()
+    }
+
     /// The body of a request with these fields of the form; those that were left empty are absent.
     pub(super) fn body_of(&self, fields: &[&str]) -> Map<String, Value> {
         let given = fields.iter().filter_map(|name| Some(((*name).to_owned(), self.form.field(name)?.into())));
         given.collect()
     }
+}
+
+/// The bytes of an answer, which may come in parts.
+async fn whole(body: AnswerBody) -> Result<Bytes, HttpError> {
+    let mut parts = match body {
+        AnswerBody::Full(bytes) => return Ok(bytes),
+        AnswerBody::Stream(parts) => parts,
+    };
+    let mut bytes = BytesMut::new();
+    while let Some(part) = parts.next().await {
+        let part = part.map_err(|_| Error::new(ErrorKind::Internal, "The answer broke off."))?;
+        if bytes.len() + part.len() > LARGEST_ANSWER {
+            return Err(Error::new(ErrorKind::Internal, "The answer is too large for a page.").into());
+        }
+        bytes.extend_from_slice(&part);
+    }
+    Ok(bytes.freeze())
+}
+
+/// What an answer of the API says; what it refuses is an error with its reason.
+async fn value_of(answer: Answer) -> Result<Value, HttpError> {
+    let bytes = whole(answer.body).await?;
+    let value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    if answer.status < 400 {
+        return Ok(value);
+    }
+    let reason = text(&value["reason"]);
+    Err(HttpError { status: answer.status, word: "refused", reason, retry_after: None, allow: None })
 }
 
 /// A text of the API's answer, or nothing.

@@ -53,6 +53,44 @@ pub(super) fn held_because(reason: &str) -> &'static str {
     }
 }
 
+/// What an account or a lent place is now.
+pub(super) fn state(word: &str) -> &'static str {
+    match word {
+        "active" => "in use",
+        "disabled" => "closed for a while",
+        "retired" => "ended for good",
+        "future" => "begins later",
+        "ended" => "over",
+        "revoked" => "taken back",
+        _ => "unknown",
+    }
+}
+
+/// How somebody came to hold a place.
+pub(super) fn changed_hands(word: &str) -> &'static str {
+    match word {
+        "known" => "was there before the record begins",
+        "account" => "got an account for the place",
+        "write" => "was named in a document",
+        "replace" => "replaced the one before",
+        "rename" => "took over the account of the one before",
+        "hand_over" => "took over the account and the phone of the one before",
+        _ => "unknown",
+    }
+}
+
+/// How far a message with a link is.
+pub(super) fn message(word: &str) -> &'static str {
+    match word {
+        "waiting" => "waits to be sent",
+        "sending" => "is being sent",
+        "delivered" => "was handed to the gateway",
+        "failed" => "could not be sent",
+        "cancelled" => "was called off",
+        _ => "unknown",
+    }
+}
+
 /// An entry of the audit log, by its action: what was done, in a few words.
 pub(super) fn action(word: &str) -> String {
     let (about, what) = word.split_once('.').unwrap_or((word, ""));
