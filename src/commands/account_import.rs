@@ -415,6 +415,15 @@ mod tests {
     }
 
     #[test]
+    fn requests_are_neither_long_nor_large() {
+        let row = |bytes: usize| AccountRow { fullname: Some("x".repeat(bytes)), ..AccountRow::default() };
+        let fit = |rows: &[AccountRow]| that_fit(rows.iter(), ROWS_AT_A_TIME);
+        assert_eq!((fit(&vec![row(9); 999]), fit(&[row(9), row(9)]), fit(&[])), (ROWS_AT_A_TIME, 2, 1));
+        assert_eq!(fit(&vec![row(1 << 20); 9]), 7);
+        assert_eq!(fit(&[row(MOST_SENT), row(9)]), 1, "a row that is large by itself goes alone");
+    }
+
+    #[test]
     fn an_answer_that_was_lost_is_told_so() {
         let told =
             json!({"status": "exists", "name": "bea", "made_since": true, "link": {"link": "http://h/_links/T"}});

@@ -117,6 +117,17 @@ fn a_row_that_is_refused_keeps_no_other_back_and_leaves_nothing() {
     }
     assert_eq!(village.state().len(), before.len() + 4, "settings and account of two");
     assert_eq!(answer["counts"], json!({"created": 2, "exists": 0, "changed": 0, "refused": 6, "skipped": 0}));
+    // Refused when place and person were made already: they go with it.
+    let before = village.state();
+    let long = "x".repeat(1_001);
+    let late = village.bulk(
+        "",
+        format!(
+            "username,roles,place.name,place.contact_type,place.parent,contact.name,fullname\n\
+        late,chw,Lake,chw_area,district,Late,{long}\n"
+        ),
+    );
+    assert_eq!((statuses(&late), village.state()), (vec!["refused"], before), "{late}");
 }
 
 #[test]

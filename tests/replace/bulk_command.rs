@@ -160,8 +160,10 @@ fn assert_complete(village: &Village, result: &Path, before: usize, logins: usiz
     for row in rows.iter().step_by(ROWS / logins) {
         assert_eq!(village.phone_by_link(&link_of(row), "its-phone").name, row["import.name:excluded"]);
     }
-    // Those that were on their way when the command was killed have links that work, too.
-    for row in rows.iter().filter(|row| !row["import.message:excluded"].is_empty()).step_by(40) {
+    // Those that were on their way when it was stopped have links that work, too.
+    let on_their_way: Vec<_> = rows.iter().filter(|row| !row["import.message:excluded"].is_empty()).collect();
+    assert!(!on_their_way.is_empty(), "it was never stopped while the server made something");
+    for row in on_their_way.into_iter().step_by(40) {
         let answer = village.log_in(&json!({"link": link_of(row)["token"], "device": {"id": "its-phone"}}));
         let status = answer.err().map(|answer| (answer.status, answer.text()));
         assert!(status.as_ref().is_none_or(|(_, text)| text.contains("used already")), "{row:?}: {status:?}");
@@ -201,12 +203,18 @@ fn a_server_that_is_killed_loses_no_row() {
     let before = village.state().len();
     let (folder, path) = folder_with("many.csv", &many(ROWS));
     let mut chance = Chance::of_law(42);
+    let journal = folder.path().join("many.result.csv.part");
+    let sent = || std::fs::read_to_string(&journal).map_or(0, |text| text.matches("\"sending\"").count());
     for _ in 0..4 {
+        let sent_before = sent();
         let url = village.server.url().replace("http://", "http://admin:secret@");
         let mut command = Command::new(env!("CARGO_BIN_EXE_settle"));
         command.args(["account", "import", path.to_str().expect("a path")]).env("SETTLE_URL", &url);
-        let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
-        std::thread::sleep(Duration::from_millis(50 + chance.below(LONGEST_LIFE_MS)));
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
+        while sent() == sent_before && child.try_wait().expect("known").is_none() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        std::thread::sleep(Duration::from_millis(chance.below(LONGEST_LIFE_MS)));
         village.server.kill9();
         let output = child.wait_with_output().expect("it ends");
         let said = String::from_utf8_lossy(&output.stderr);
