@@ -2,13 +2,14 @@
 //!
 //! Reads see the committed state plus what the batch already wrote. What one request writes is a layer of its own,
 //! so that it can fail alone. Nothing
-//! reaches the disk before the commit. Range deletions are no part of a batch (see `Store::erase_prefix`).
+//! reaches the disk before the commit. Range deletions are no part of a batch (see `Store::erase_prefix`). A request may
+//! do its work in parts that fail alone, and a whole batch may be rehearsed over a snapshot and thrown away.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use rocksdb::{DB, ReadOptions, WriteBatch};
+use rocksdb::{DB, ReadOptions, Snapshot, WriteBatch};
 
 use super::engine::family_handle;
 use super::error::StorageResult;
@@ -30,12 +31,16 @@ pub struct Announcement {
 /// An open batch over the committed state.
 pub struct Batch<'a> {
     db: &'a DB,
+    /// The committed state that it is over, if that must stand still: of a rehearsal.
+    at: Option<Snapshot<'a>>,
     /// The batch before, while it is on its way to the disk.
     before: Option<Arc<Layer>>,
     /// What requests wrote that are done.
     kept: Layer,
-    /// What the present request wrote.
+    /// What the present request wrote, or the present part of it.
     open: Layer,
+    /// What the present request wrote before the parts that are open, the outermost first.
+    outer: Vec<Layer>,
     bytes: usize,
 }
 
@@ -56,7 +61,27 @@ impl Default for Layer {
 
 impl<'a> Batch<'a> {
     pub(super) fn new(db: &'a DB, before: Option<Arc<Layer>>) -> Self {
-        Self { db, before, kept: Layer::default(), open: Layer::default(), bytes: 0 }
+        Self { db, at: None, before, kept: Layer::default(), open: Layer::default(), outer: Vec::new(), bytes: 0 }
+    }
+
+    /// A batch that is never committed, over the state as it is now.
+    pub(super) fn rehearsal(db: &'a DB) -> Self {
+        Self { at: Some(db.snapshot()), ..Self::new(db, None) }
+    }
+
+    /// Does a part of a request that fails alone: if `work` returns an error, what it wrote is taken back, and nothing else.
+    ///
+    /// # Errors
+    /// What `work` returns.
+    pub fn part<T, E>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, E>) -> Result<T, E> {
+        self.outer.push(std::mem::take(&mut self.open));
+        let done = work(self);
+        let outer = self.outer.pop().unwrap_or_default();
+        let part = std::mem::replace(&mut self.open, outer);
+        if done.is_ok() {
+            self.open.absorb(part);
+        }
+        done
     }
 
     /// Writes a value.
@@ -98,15 +123,14 @@ impl<'a> Batch<'a> {
 
     /// The present request is done: what it wrote stays.
     pub(super) fn keep(&mut self) {
-        for (kept, open) in self.kept.overlays.iter_mut().zip(&mut self.open.overlays) {
-            kept.absorb(open);
-        }
-        self.kept.announcements.append(&mut self.open.announcements);
+        let open = std::mem::take(&mut self.open);
+        self.kept.absorb(open);
     }
 
     /// Takes back everything that the present request wrote.
     pub(super) fn roll_back(&mut self) {
         self.open = Layer::default();
+        self.outer.clear(); // a part that panicked left it
     }
 
     /// What finished requests wrote, and what to announce when it is durable.
@@ -118,6 +142,14 @@ impl<'a> Batch<'a> {
 }
 
 impl Layer {
+    /// Takes over what was written after it.
+    fn absorb(&mut self, mut later: Self) {
+        for (mine, theirs) in self.overlays.iter_mut().zip(&mut later.overlays) {
+            mine.absorb(theirs);
+        }
+        self.announcements.append(&mut later.announcements);
+    }
+
     /// The rows of one family that were written.
     pub(super) fn rows(&self, family: Family) -> Vec<Row<'_>> {
         self.overlays[family as usize].in_order()
@@ -145,7 +177,17 @@ impl Layer {
 impl Batch<'_> {
     /// From the newest to the oldest.
     fn layers(&self) -> impl Iterator<Item = &Layer> {
-        [Some(&self.open), Some(&self.kept), self.before.as_deref()].into_iter().flatten()
+        let outer = self.outer.iter().rev();
+        std::iter::once(&self.open).chain(outer).chain(std::iter::once(&self.kept)).chain(self.before.as_deref())
+    }
+
+    /// How the committed state is read.
+    fn options(&self) -> ReadOptions {
+        let mut options = ReadOptions::default();
+        if let Some(state) = &self.at {
+            options.set_snapshot(state);
+        }
+        options
     }
 
     /// What is written over the committed state under a key.
@@ -158,7 +200,10 @@ impl Read for Batch<'_> {
     fn get_bytes(&self, family: Family, key: &[u8]) -> StorageResult<Option<Vec<u8>>> {
         match self.written(family, key) {
             Some(written) => Ok(written.clone()),
-            None => Ok(self.db.get_cf(family_handle(self.db, family)?, key)?),
+            None => match &self.at {
+                None => Ok(self.db.get_cf(family_handle(self.db, family)?, key)?),
+                Some(state) => Ok(state.get_cf(family_handle(self.db, family)?, key)?),
+            },
         }
     }
 
@@ -166,7 +211,8 @@ impl Read for Batch<'_> {
         let written: Vec<Option<&Written>> = keys.iter().map(|key| self.written(family, key)).collect();
         let others = keys.iter().zip(&written).filter(|(_, written)| written.is_none());
         let others: Vec<&Vec<u8>> = others.map(|(key, _)| key).collect();
-        let committed = self.db.batched_multi_get_cf(family_handle(self.db, family)?, others, false);
+        let handle = family_handle(self.db, family)?;
+        let committed = self.db.batched_multi_get_cf_opt(handle, others, false, &self.options());
         let mut committed = committed.into_iter();
         let values = written.into_iter().map(|written| match written {
             Some(written) => Ok(written.clone()),
@@ -188,7 +234,7 @@ impl Read for Batch<'_> {
         }
         let comes_first = |a: &[u8], b: &[u8]| if range.descending { a > b } else { a < b };
         let mut stopped = false;
-        scan_engine(self.db, family, ReadOptions::default(), range, &mut |key, value| {
+        scan_engine(self.db, family, self.options(), range, &mut |key, value| {
             while let Some((ours, new)) = written.last() {
                 if comes_first(key, ours) {
                     break;

@@ -64,6 +64,7 @@ pub(super) fn held_because(reason: &str) -> &'static str {
 pub(super) fn state(word: &str) -> &'static str {
     match word {
         "active" => "in use",
+        "prepared" => "waits for its person",
         "disabled" => "closed for a while",
         "retired" => "ended for good",
         "future" => "begins later",
