@@ -54,6 +54,14 @@ pub struct UserWrite {
     epoch: Epoch,
 }
 
+impl UserWrite {
+    /// What purges do to accounts: they follow what is left of their documents.
+    #[must_use]
+    pub(super) const fn of_purge(author: UserAuthor) -> Self {
+        Self { author, document: None, epoch: Epoch::Follows }
+    }
+}
+
 /// What a write does to the epoch of its account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Epoch {
@@ -132,11 +140,12 @@ impl UserWrite {
     /// When the store fails.
     pub(super) fn remember(&self, writing: &mut Writing<'_, '_>, id: &str) -> DocumentResult<()> {
         let Some(name) = name_of_id(id) else { return Ok(()) };
-        let Some(row) = writing.document(id)? else { return Ok(()) };
-        let winner = row.tree.winner().filter(|winner| !winner.deleted);
-        let body = match winner {
-            Some(winner) => writing.body(id, &row, &winner.revision)?,
-            None => None,
+        let body = match writing.document(id)? {
+            Some(row) => match row.tree.winner().filter(|winner| !winner.deleted) {
+                Some(winner) => writing.body(id, &row, &winner.revision)?,
+                None => None,
+            },
+            None => None, // purged
         };
         let facts = body.and_then(|body| UserDocument::parse(&format!("{{{}}}", body.text)).ok()?.facts());
         let account = writing.batch.get(&ACCOUNTS, &name.to_owned())?.unwrap_or_default();
