@@ -96,17 +96,40 @@ impl<'a> Scanner<'a> {
             return Ok(());
         }
         loop {
-            self.skip_space();
-            let name = self.string()?;
-            self.skip_space();
-            self.expect(b':')?;
-            member(name, self)?;
-            self.skip_space();
+            self.one_member(&mut member)?;
             if self.take(b'}') {
                 return Ok(());
             }
             self.expect(b',')?;
         }
+    }
+
+    /// Reads the members of an object that stand alone, without braces around them, up to the end of the text.
+    ///
+    /// # Errors
+    /// As [`Scanner::object`].
+    pub fn members(&mut self, mut member: impl FnMut(RawString<'a>, &mut Self) -> Result<()>) -> Result<()> {
+        self.skip_space();
+        if self.at == self.text.len() {
+            return Ok(());
+        }
+        loop {
+            self.one_member(&mut member)?;
+            if self.at == self.text.len() {
+                return Ok(());
+            }
+            self.expect(b',')?;
+        }
+    }
+
+    fn one_member(&mut self, member: &mut impl FnMut(RawString<'a>, &mut Self) -> Result<()>) -> Result<()> {
+        self.skip_space();
+        let name = self.string()?;
+        self.skip_space();
+        self.expect(b':')?;
+        member(name, self)?;
+        self.skip_space();
+        Ok(())
     }
 
     /// Reads an array, calling `element` before each element, which must read exactly one value.

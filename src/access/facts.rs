@@ -3,7 +3,9 @@
 //! Reads a body and nothing else: who the parent of a parent is, or whose shortcode a report names, is resolved beside the
 //! stored documents by `documents/filing`. Members of a wrong type count as missing; nothing here refuses a document.
 
-use serde_json::{Map, Value};
+use std::borrow::Cow;
+
+use serde_json::Value;
 use settle_protocol::Error;
 use settle_protocol::raw_json::{Kind, Scanner};
 
@@ -33,24 +35,21 @@ pub const SETTINGS: &str = "settings";
 const LONGEST_KEY: usize = 1000;
 /// Ancestors that a document may embed.
 const LONGEST_CHAIN: usize = 64;
-/// Members that say where a document belongs …
-const MEMBERS: [&str; 14] = [
+/// Members that say where a document belongs, beside its links to contacts …
+const MEMBERS: [&str; 11] = [
     "type",
     "roles",
     "user",
     "owner",
-    "parent",
-    "contact",
     "patient_id",
     "place_id",
     "form",
-    "fields",
     "sms_message",
     "kujua_message",
     "tasks",
     "errors",
 ];
-/// … and those of `fields`.
+/// … and those of `fields`, which is an object.
 const FIELDS: [&str; 5] = ["patient_id", "place_id", "patient_uuid", "needs_signoff", "private"];
 
 /// Where a document says it belongs.
@@ -120,17 +119,16 @@ impl Facts {
         if id.starts_with("_design/") {
             return Self::Nobody;
         }
-        let whole = format!("{{{members}}}");
-        let Ok(body) = select(&mut Scanner::of_text(&whole), &MEMBERS) else { return Self::Nobody };
+        let Ok(body) = Members::read(members) else { return Self::Nobody };
         if id.starts_with(USER_PREFIX) {
-            let roles = body.get("roles").map(Value::to_string).unwrap_or_default();
+            let roles = body.get("roles").and_then(parsed).map(|roles| roles.to_string()).unwrap_or_default();
             return Self::UserSettings { owner: id.to_owned(), roles };
         }
-        match body.get("type").and_then(Value::as_str) {
-            Some(kind) if CONTACT_TYPES.contains(&kind) => Self::Contact(contact(&body)),
-            Some("data_record") => Self::Record(record(&body)),
-            Some("task") => text(body.get("user")).map_or(Self::Nobody, Self::Task),
-            Some("target") => text(body.get("owner")).map_or(Self::Nobody, Self::Target),
+        match body.get("type").and_then(string).as_deref() {
+            Some(kind) if CONTACT_TYPES.contains(&kind) => Self::Contact(contact(body)),
+            Some("data_record") => Self::Record(record(body)),
+            Some("task") => body.get("user").and_then(text).map_or(Self::Nobody, Self::Task),
+            Some("target") => body.get("owner").and_then(text).map_or(Self::Nobody, Self::Target),
             Some(kind) if TYPES_FOR_EVERYBODY.contains(&kind) => Self::Everybody,
             _ => Self::Nobody,
         }
@@ -143,29 +141,79 @@ impl Facts {
     }
 }
 
-/// The members of an object that have one of these names. All others are passed over, and of `fields` only those below are
-/// kept: a report may hold hundreds of answers, and every write reads this.
-fn select(scanner: &mut Scanner<'_>, names: &[&str]) -> Result<Map<String, Value>, Error> {
-    let mut selected = Map::new();
-    scanner.object(|name, scanner| {
-        let name = name.decode();
-        if !names.contains(&name.as_ref()) {
-            return scanner.value().map(drop);
-        }
-        let value = match name.as_ref() == "fields" && scanner.kind()? == Kind::Object {
-            true => Value::Object(select(scanner, &FIELDS)?),
-            false => serde_json::from_str(scanner.value()?).map_err(|_| Error::invalid_json())?,
-        };
-        selected.insert(name.into_owned(), value);
-        Ok(())
-    })?;
-    Ok(selected)
+/// The members that say where a document belongs, as they stand in its text; of two with the same name the last counts. All
+/// others are passed over, and no value is built: a report may hold hundreds of answers, and every write reads this.
+#[derive(Debug, Default)]
+struct Members<'a> {
+    own: [Option<&'a str>; MEMBERS.len()],
+    /// Those of `fields`, if that is an object.
+    fields: [Option<&'a str>; FIELDS.len()],
+    /// The links to contacts, each followed by the ancestors that it embeds.
+    parent: Vec<String>,
+    contact: Vec<String>,
+}
+
+impl<'a> Members<'a> {
+    fn read(body: &'a str) -> Result<Self, Error> {
+        let mut members = Self::default();
+        Scanner::of_text(body).members(|name, scanner| {
+            let name = name.decode();
+            match name.as_ref() {
+                "parent" => members.parent = chain(scanner)?,
+                "contact" => members.contact = chain(scanner)?,
+                "fields" => {
+                    members.fields = Default::default();
+                    match scanner.kind()? {
+                        Kind::Object => scanner
+                            .object(|name, scanner| note(&FIELDS, &mut members.fields, &name.decode(), scanner))?,
+                        _ => drop(scanner.value()?),
+                    }
+                }
+                _ => note(&MEMBERS, &mut members.own, &name, scanner)?,
+            }
+            Ok(())
+        })?;
+        Ok(members)
+    }
+
+    fn get(&self, name: &str) -> Option<&'a str> {
+        MEMBERS.iter().position(|known| *known == name).and_then(|at| self.own[at])
+    }
+
+    fn field(&self, name: &str) -> Option<&'a str> {
+        FIELDS.iter().position(|known| *known == name).and_then(|at| self.fields[at])
+    }
+}
+
+/// Reads a value, and notes its text at the place of its name among the names that are looked for.
+fn note<'a>(names: &[&str], found: &mut [Option<&'a str>], name: &str, scanner: &mut Scanner<'a>) -> Result<(), Error> {
+    let value = scanner.value()?;
+    if let Some(at) = names.iter().position(|known| *known == name) {
+        found[at] = Some(value);
+    }
+    Ok(())
+}
+
+/// The value itself, for what is rare or of any shape.
+fn parsed(value: &str) -> Option<Value> {
+    serde_json::from_str(value).ok()
+}
+
+/// A value that is a string.
+fn string(value: &str) -> Option<Cow<'_, str>> {
+    let inner = value.strip_prefix('"')?.strip_suffix('"')?;
+    match inner.contains('\\') {
+        true => serde_json::from_str(value).ok().map(Cow::Owned),
+        false => Some(Cow::Borrowed(inner)),
+    }
 }
 
 /// A value as the text it is compared as (S1): numbers as they are usually written; nothing for empty values.
-fn text(value: Option<&Value>) -> Option<String> {
-    match value? {
-        Value::String(text) if !text.is_empty() => Some(text.clone()),
+fn text(value: &str) -> Option<String> {
+    if let Some(text) = string(value) {
+        return Some(text.into_owned()).filter(|text| !text.is_empty());
+    }
+    match parsed(value)? {
         Value::Number(number) => match number.as_f64() {
             Some(float) if float.fract() == 0.0 && float.abs() < 1e15 => Some(format!("{float:.0}")),
             _ => Some(number.to_string()),
@@ -177,91 +225,108 @@ fn text(value: Option<&Value>) -> Option<String> {
 }
 
 /// A link to a contact, `{"_id", "parent"}` or a plain id, followed by the ancestors it embeds.
-fn chain(link: Option<&Value>) -> Vec<String> {
+fn chain(scanner: &mut Scanner<'_>) -> Result<Vec<String>, Error> {
     let mut ids = Vec::new();
-    let mut next = link;
-    while let Some(link) = next {
-        let (id, parent) = match link {
-            Value::Object(object) => (object.get("_id"), object.get("parent")),
-            other => (Some(other), None),
-        };
-        match id.and_then(Value::as_str) {
-            Some(id) if !id.is_empty() && ids.len() < LONGEST_CHAIN => ids.push(id.to_owned()),
-            _ => break,
+    link(scanner, &mut ids)?;
+    Ok(ids)
+}
+
+/// Appends the ids of a link. It calls itself for the parent, at most as often as a chain is long.
+fn link(scanner: &mut Scanner<'_>, ids: &mut Vec<String>) -> Result<(), Error> {
+    let named = |value: &str| string(value).filter(|id| !id.is_empty()).map(Cow::into_owned);
+    if ids.len() == LONGEST_CHAIN {
+        return scanner.value().map(drop);
+    }
+    if scanner.kind()? != Kind::Object {
+        ids.extend(named(scanner.value()?));
+        return Ok(());
+    }
+    let (this, mut id) = (ids.len(), None);
+    ids.push(String::new()); // its parent may stand before its id
+    scanner.object(|name, scanner| match name.decode().as_ref() {
+        "_id" => {
+            id = named(scanner.value()?);
+            Ok(())
         }
-        next = parent;
+        "parent" => {
+            ids.truncate(this + 1);
+            link(scanner, ids)
+        }
+        _ => scanner.value().map(drop),
+    })?;
+    match id {
+        Some(id) => ids[this] = id,
+        None => ids.truncate(this),
     }
-    ids
+    Ok(())
 }
 
-fn contact(body: &Map<String, Value>) -> ContactFacts {
+fn contact(body: Members<'_>) -> ContactFacts {
+    let code = body.get("patient_id").and_then(text).or_else(|| body.get("place_id").and_then(text));
     ContactFacts {
-        parents: chain(body.get("parent")),
-        shortcode: text(body.get("patient_id"))
-            .or_else(|| text(body.get("place_id")))
-            .filter(|code| is_subject_key(code)),
-        primary: chain(body.get("contact")).into_iter().next(),
+        shortcode: code.filter(|code| is_subject_key(code)),
+        parents: body.parent,
+        primary: body.contact.into_iter().next(),
     }
 }
 
-fn is_true(value: Option<&Value>) -> bool {
-    matches!(value, Some(Value::Bool(true))) || value.and_then(Value::as_str) == Some("true")
+fn is_true(value: Option<&str>) -> bool {
+    value == Some("true") || value.and_then(string).is_some_and(|text| text == "true")
 }
 
-fn record(body: &Map<String, Value>) -> RecordFacts {
-    let empty = Map::new();
-    let fields = body.get("fields").and_then(Value::as_object).unwrap_or(&empty);
-    let author = chain(body.get("contact"));
+fn record(body: Members<'_>) -> RecordFacts {
+    let author = &body.contact;
+    let needs_signoff = is_true(body.field("needs_signoff"));
     if !body.get("form").is_some_and(is_truthy) {
         let subject = if body.get("sms_message").is_some_and(is_truthy) {
             author.first().cloned()
         } else if body.get("kujua_message").is_some_and(is_truthy) {
-            let recipient = body.get("tasks").and_then(|tasks| tasks.pointer("/0/messages/0/contact"));
-            chain(recipient).into_iter().next()
+            let tasks = body.get("tasks").and_then(parsed);
+            let recipient = tasks.as_ref().and_then(|tasks| tasks.pointer("/0/messages/0/contact"));
+            let recipient = recipient.map(Value::to_string);
+            recipient.and_then(|link| chain(&mut Scanner::of_text(&link)).ok()?.into_iter().next())
         } else {
             None
         };
-        return RecordFacts {
-            subject,
-            author,
-            needs_signoff: is_true(fields.get("needs_signoff")),
-            ..RecordFacts::default()
-        };
+        return RecordFacts { subject, author: body.contact, needs_signoff, ..RecordFacts::default() };
     }
     let unregistered = |error: &Value| {
         matches!(error.get("code").and_then(Value::as_str), Some("registration_not_found" | "invalid_patient_id"))
     };
-    let errors = body.get("errors").and_then(Value::as_array);
-    let about_author = !author.is_empty() && errors.is_some_and(|errors| errors.iter().any(unregistered));
+    let errors = body.get("errors").filter(|_| !author.is_empty()).and_then(parsed);
+    let about_author = errors.as_ref().and_then(Value::as_array).is_some_and(|errors| errors.iter().any(unregistered));
     let named = || {
         [
             body.get("patient_id"),
-            fields.get("patient_id"),
+            body.field("patient_id"),
             body.get("place_id"),
-            fields.get("place_id"),
-            fields.get("patient_uuid"),
+            body.field("place_id"),
+            body.field("patient_uuid"),
         ]
         .into_iter()
+        .flatten()
         .find_map(text)
     };
     let subject = if about_author { None } else { named() };
     RecordFacts {
         report: true,
         subject: subject.or_else(|| author.first().cloned()),
-        needs_signoff: is_true(fields.get("needs_signoff")),
-        private: is_true(fields.get("private")),
-        author,
+        needs_signoff,
+        private: is_true(body.field("private")),
+        author: body.contact,
     }
 }
 
 /// JavaScript's idea of a value that is there.
-fn is_truthy(value: &Value) -> bool {
-    match value {
-        Value::Null => false,
-        Value::Bool(flag) => *flag,
-        Value::Number(number) => number.as_f64() != Some(0.0),
-        Value::String(text) => !text.is_empty(),
-        Value::Array(_) | Value::Object(_) => true,
+fn is_truthy(value: &str) -> bool {
+    match value.as_bytes().first() {
+        Some(b'"') => value.len() > 2,
+        Some(b'{' | b'[') => true,
+        _ => match parsed(value) {
+            Some(Value::Bool(flag)) => flag,
+            Some(Value::Number(number)) => number.as_f64() != Some(0.0),
+            _ => false,
+        },
     }
 }
 
@@ -307,6 +372,23 @@ mod tests {
         let facts = Facts::of("c", r#""type":"clinic","parent":"h","contact":"p","place_id":"_all""#);
         let expected = ContactFacts { parents: vec!["h".to_owned()], shortcode: None, primary: Some("p".to_owned()) };
         assert_eq!(facts, Facts::Contact(expected));
+    }
+
+    #[test]
+    fn links_are_read_in_any_order_and_up_to_what_is_no_id() {
+        let parents = |parent: &str| match Facts::of("c", &format!(r#""parent":{parent},"type":"person""#)) {
+            Facts::Contact(contact) => contact.parents,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(parents(r#"{"parent":{"parent":"c","_id":"b"},"x":[{}],"_id":"\u0061"}"#), ["a", "b", "c"]);
+        assert_eq!(parents(r#"{"_id":"a","parent":{"_id":7,"parent":{"_id":"c"}}}"#), ["a"]);
+        assert_eq!(parents(r#"{"_id":"a","parent":{"_id":"b"},"parent":{"_id":"c"},"_id":"d"}"#), ["d", "c"]);
+        assert_eq!(parents(r#"{"parent":{"_id":"b"}}"#), [""; 0]);
+        let deep = format!("{}null{}", r#"{"_id":"a","parent":"#.repeat(300), "}".repeat(300));
+        assert_eq!(parents(&deep).len(), LONGEST_CHAIN);
+        let last =
+            record_of(r#""type":"data_record","form":"v","fields":{"patient_id":"x"},"fields":[],"place_id":"P""#);
+        assert_eq!(last.subject.as_deref(), Some("P"));
     }
 
     #[test]

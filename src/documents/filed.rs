@@ -377,6 +377,14 @@ impl<'a> FeedView<'a> {
 #[derive(Debug, Clone)]
 pub struct SubjectKey(Vec<u8>);
 
+impl SubjectKey {
+    /// Its bytes.
+    #[must_use]
+    pub fn bytes(self) -> Vec<u8> {
+        self.0
+    }
+}
+
 impl Key for SubjectKey {
     fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.0);

@@ -19,11 +19,11 @@ use super::filed::{
     FeedView, Filed, NAMINGS, Naming, SUBJECTS, SubjectKey, Texts, feed_key, feed_prefix, filed_of, subjects,
     way_and_depth,
 };
-use super::resolving::{Places, Wanted, primary_in};
+use super::resolving::{Places, primary_in};
 use super::tables::{CHANGES, ChangeKey, ChangeRow, ChangeView, DOCUMENTS, DocumentHead, DocumentKey, DocumentRow};
 use super::write::Writing;
 use crate::access::facts::Facts;
-use crate::access::placement::{Anchor, Entry, Way, of_contact, of_key};
+use crate::access::placement::{Anchor, Entry, Placement, Way, of_contact, of_key};
 use crate::storage::{Family, Range, Read, StorageError, StorageResult, Value};
 
 /// Documents whose rows are looked up together.
@@ -92,7 +92,7 @@ impl Writing<'_, '_> {
     fn put_filed_in(&mut self, id: &str, row: &[u8], filed: Filed) -> StorageResult<()> {
         let row = DocumentRow::with_filed(row, &encoded(&filed)).ok_or(CORRUPT)?;
         self.batch.put_bytes(DOCUMENTS.family(), DocumentKey::bytes(self.id, id), row);
-        self.known.note(id, Some(&Rc::new(filed)));
+        self.known.note_now(id, filed);
         Ok(())
     }
 
@@ -164,7 +164,7 @@ impl Writing<'_, '_> {
     fn refile(
         &mut self,
         id: &str,
-        old: Filed,
+        mut old: Filed,
         mut new: Filed,
         mut row: DocumentRow,
         renewal: &Renewal<'_>,
@@ -172,13 +172,13 @@ impl Writing<'_, '_> {
         let mut then = Consequences::default();
         self.update_contact(id, &old, &mut new, &mut then)?;
         let places = self.places(&new)?;
-        self.expect(id, &old, &mut new, &places)?;
-        self.write_rows(id, &old, &mut new, places, renewal);
+        self.expect(id, old.key.take(), &mut new, &places)?;
+        self.write_rows(id, &old.placement, &mut new, places, renewal);
         let key = DocumentKey::bytes(self.id, id);
         if renewal.change.is_some() {
             row.filed = encoded(&new);
-            self.batch.put_bytes(DOCUMENTS.family(), key, encoded(&row));
-            self.known.note(id, Some(&Rc::new(new)));
+            self.batch.put_value(DOCUMENTS.family(), &key, &row);
+            self.known.note_now(id, new);
         } else {
             self.batch.delete_bytes(DOCUMENTS.family(), key);
             self.known.note(id, None);
@@ -188,11 +188,11 @@ impl Writing<'_, '_> {
 
     /// Line, claim, and the two sides of "primary contact"; notes what follows from a change of them.
     fn update_contact(&mut self, id: &str, old: &Filed, new: &mut Filed, then: &mut Consequences) -> StorageResult<()> {
-        let anchor = of_contact(id);
         let (was, is) = (old.contact().is_some(), new.contact().is_some());
         if !was && !is {
             return Ok(());
         }
+        let anchor = of_contact(id);
         new.line = match new.contact() {
             Some(contact) => self.line_of(id, &contact.parents)?,
             None => Vec::new(),
@@ -324,10 +324,10 @@ impl Writing<'_, '_> {
 
     /// Notes by which key a document names somebody, and which contacts on its lines are not stored: whoever comes to be
     /// meant by one of these finds it.
-    fn expect(&mut self, id: &str, old: &Filed, new: &mut Filed, places: &Places) -> StorageResult<()> {
+    fn expect(&mut self, id: &str, before: Option<String>, new: &mut Filed, places: &Places) -> StorageResult<()> {
         new.key.clone_from(&places.key);
-        if old.key != new.key {
-            if let Some(key) = &old.key {
+        if before != new.key {
+            if let Some(key) = &before {
                 self.batch.delete_bytes(Family::Subjects, subjects::waiting(self.id, &of_key(key), id));
             }
             if let Some(key) = &new.key {
@@ -355,13 +355,13 @@ impl Writing<'_, '_> {
 
     /// Brings the feed rows of a document to what is wanted. What comes and goes does so at the present position. A row
     /// stands at the position of the document, or at that of joining if that is later.
-    fn write_rows(&mut self, id: &str, old: &Filed, new: &mut Filed, places: Places, renewal: &Renewal<'_>) {
+    fn write_rows(&mut self, id: &str, old: &Placement, new: &mut Filed, places: Places, renewal: &Renewal<'_>) {
         let (database, position) = (self.id, self.counters.position);
         let Renewal { before, change, moving } = *renewal;
         let Places { wanted: mut missing, filter, .. } = places;
         let mut kept = BTreeSet::new();
-        let mut entries = Vec::with_capacity(missing.len() + old.placement.entries.len());
-        for entry in &old.placement.entries {
+        let mut entries = Vec::with_capacity(missing.len() + old.entries.len());
+        for entry in &old.entries {
             let mut entry = *entry;
             let key_at = |at| feed_key(database, &entry.anchor, entry.way, entry.depth, at);
             let stays = missing.get(&(entry.anchor, entry.way)) == Some(&entry.depth) && change.is_some();
@@ -379,7 +379,7 @@ impl Writing<'_, '_> {
                 entry.left = Some(position);
                 if entry.way.is_shown() {
                     self.batch.put_bytes(Family::Feed, key, FeedView::left(id));
-                    self.reached.insert(entry.anchor);
+                    self.reach(&entry.anchor);
                 }
             }
             entries.push(entry);
@@ -394,15 +394,15 @@ impl Writing<'_, '_> {
             let written = |entry: &&Entry| entry.left.is_none() && (!moving || entry.joined == position);
             for entry in entries.iter().filter(written) {
                 let key = feed_key(database, &entry.anchor, entry.way, entry.depth, position);
-                self.batch.put_bytes(Family::Feed, key, bytes.clone());
+                self.batch.put_slice(Family::Feed, &key, &bytes);
                 if entry.way.is_shown() {
-                    self.reached.insert(entry.anchor);
+                    self.reach(&entry.anchor);
                 }
             }
         }
         let placement = &mut new.placement;
-        if filter != old.placement.filter && before.is_some() {
-            placement.past.push((old.placement.filter.clone(), position));
+        if filter != old.filter && before.is_some() {
+            placement.past.push((old.filter.clone(), position));
             let extra = placement.past.len().saturating_sub(PAST_FILTERS);
             placement.past.drain(..extra);
         }
@@ -511,15 +511,19 @@ impl Writing<'_, '_> {
     /// under: for the rows that come and go, and for all of them if what else decides about readers changed.
     fn file_again(&mut self, id: &str, mut row: Vec<u8>) -> StorageResult<()> {
         let Some(filed) = DocumentRow::filed_in(&row) else { return Ok(()) };
-        let old = Filed::decode(filed).ok_or(CORRUPT)?;
-        let mut new = old.clone();
-        let places = self.places(&new)?;
-        self.expect(id, &old, &mut new, &places)?;
-        let present: Wanted = old.placement.present().map(|entry| ((entry.anchor, entry.way), entry.depth)).collect();
-        let same_filter = places.filter == old.placement.filter;
-        if present == places.wanted && same_filter {
-            return if new == old { Ok(()) } else { self.put_filed_in(id, &row, new) };
+        let mut filed = Filed::decode(filed).ok_or(CORRUPT)?;
+        let places = self.places(&filed)?;
+        let same_key = filed.key == places.key;
+        let before = filed.key.take();
+        self.expect(id, before, &mut filed, &places)?;
+        let wanted = |entry: &Entry| places.wanted.get(&(entry.anchor, entry.way)) == Some(&entry.depth);
+        let same_places =
+            filed.placement.present().count() == places.wanted.len() && filed.placement.present().all(wanted);
+        let same_filter = places.filter == filed.placement.filter;
+        if same_places && same_filter {
+            return if same_key { Ok(()) } else { self.put_filed_in(id, &row, filed) };
         }
+        let old = filed.placement.clone();
         let head = DocumentHead::decode(&row).ok_or(CORRUPT)?;
         let before = head.position;
         let change = match head.conflicted {
@@ -534,11 +538,12 @@ impl Writing<'_, '_> {
         if !moving {
             let key_at = |position| CHANGES.key(&ChangeKey { database: self.id, position });
             self.batch.delete_bytes(Family::Changes, key_at(before));
-            self.batch.put_bytes(Family::Changes, key_at(position), change.clone());
+            self.batch.put_slice(Family::Changes, &key_at(position), &change);
             DocumentRow::set_position_in(&mut row, position);
         }
-        self.write_rows(id, &old, &mut new, places, &Renewal { before: Some(before), change: Some(&change), moving });
-        self.put_filed_in(id, &row, new)
+        let renewal = Renewal { before: Some(before), change: Some(&change), moving };
+        self.write_rows(id, &old, &mut filed, places, &renewal);
+        self.put_filed_in(id, &row, filed)
     }
 }
 

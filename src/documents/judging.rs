@@ -124,6 +124,7 @@ impl Writing<'_, '_> {
     /// # Errors
     /// `503` when the device has too much in escrow, or a failure of the store: then nothing was written.
     pub fn submit_all(&mut self, writes: Vec<Write>) -> DocumentResult<Vec<DocumentResult<Revision>>> {
+        self.read_ahead(&writes)?;
         let Some(limits) = self.author.limits.filter(|_| self.scoped) else {
             return Ok(writes.into_iter().map(|write| self.write(write)).collect());
         };
@@ -438,6 +439,9 @@ impl Writing<'_, '_> {
     /// When the store fails.
     pub(super) fn admit_waiting(&mut self) -> DocumentResult<()> {
         while let Some(contact) = self.touched.pop_first() {
+            if !self.may_hold_escrow()? {
+                continue;
+            }
             let mut keys = vec![contact.clone()];
             if let Some(filed) = self.filed(&contact)? {
                 keys.extend(filed.contact().and_then(|contact| contact.shortcode.clone()));

@@ -7,10 +7,18 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::filed::Filed;
+use super::filed::{Filed, subjects};
+use super::tables::{DOCUMENTS, DocumentKey};
+use super::write::{Write, Writing};
+use crate::access::facts::Facts;
+use crate::access::placement::{Anchor, of_contact, of_key};
+use crate::storage::{Family, StorageResult};
 
 /// Entries of each kind; beyond, everything is forgotten and looked up again.
 const MOST: usize = 4096;
+
+/// Documents from which on what a batch asks for is read ahead.
+const READ_AHEAD: usize = 16;
 
 /// Answers that hold until the request changes them.
 #[derive(Debug, Default)]
@@ -19,6 +27,8 @@ pub(super) struct Known {
     contacts: RefCell<HashMap<String, Option<Rc<Filed>>>>,
     /// By shortcode.
     holders: RefCell<HashMap<String, Option<String>>>,
+    /// The id whose anchor was asked for last, and that anchor.
+    anchor: RefCell<Option<(String, Anchor)>>,
 }
 
 impl Known {
@@ -40,6 +50,23 @@ impl Known {
         contacts.insert(id.to_owned(), filed.cloned());
     }
 
+    /// Notes what is stored under an id from now on.
+    pub(super) fn note_now(&self, id: &str, filed: Filed) {
+        match filed.contact() {
+            Some(_) => self.note(id, Some(&Rc::new(filed))),
+            None => drop(self.contacts.borrow_mut().remove(id)),
+        }
+    }
+
+    /// The anchor of a contact. Records of one author often come together.
+    pub(super) fn anchor(&self, id: &str) -> Anchor {
+        let mut last = self.anchor.borrow_mut();
+        match &*last {
+            Some((known, anchor)) if known == id => *anchor,
+            _ => last.insert((id.to_owned(), of_contact(id))).1,
+        }
+    }
+
     /// Who holds a shortcode, if that is known.
     pub(super) fn holder(&self, code: &str) -> Option<Option<String>> {
         self.holders.borrow().get(code).cloned()
@@ -52,5 +79,41 @@ impl Known {
             holders.clear();
         }
         holders.insert(code.to_owned(), holder.map(str::to_owned));
+    }
+}
+
+impl Writing<'_, '_> {
+    /// Reads at once what the writes of a long batch are going to ask for one by one: the documents themselves; in a scoped
+    /// database also whom they name, and who names them. Decides nothing.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(super) fn read_ahead(&mut self, writes: &[Write]) -> StorageResult<()> {
+        if writes.len() < READ_AHEAD {
+            return Ok(());
+        }
+        let mut ids: Vec<&str> = writes.iter().map(|write| write.id.as_str()).collect();
+        let mut marks = Vec::new();
+        for write in writes {
+            match &write.facts {
+                Some(Facts::Contact(contact)) => {
+                    ids.extend(contact.parents.first().map(String::as_str));
+                    marks.push(subjects::naming(self.id, &of_contact(&write.id)).bytes());
+                    for key in [Some(&write.id), contact.shortcode.as_ref()].into_iter().flatten() {
+                        marks.push(subjects::claims(self.id, key).bytes());
+                        marks.push(subjects::expected(self.id, &of_key(key)));
+                    }
+                }
+                Some(Facts::Record(record)) => ids.extend(record.subject.as_deref()),
+                _ => {}
+            }
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        let documents: Vec<Vec<u8>> = ids.into_iter().map(|id| DocumentKey::bytes(self.id, id)).collect();
+        self.batch.read_ahead(DOCUMENTS.family(), &documents)?;
+        marks.sort_unstable();
+        marks.dedup();
+        self.batch.read_ahead(Family::Subjects, &marks)
     }
 }

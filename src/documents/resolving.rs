@@ -140,7 +140,7 @@ impl Writing<'_, '_> {
 
     fn places_of_record(&self, record: &RecordFacts, places: &mut Places) -> StorageResult<()> {
         places.filter.report = record.report;
-        places.filter.author = record.author.first().map(|author| of_contact(author));
+        places.filter.author = record.author.first().map(|author| self.known.anchor(author));
         let Some(key) = &record.subject else {
             places.wanted.insert((of_unassigned(), Way::Record), 0);
             return self.places_of_author(record, places);

@@ -11,17 +11,19 @@ use std::sync::OnceLock;
 
 use settle_protocol::sequence::{Backfill, Position, ScopeMark, Since, TokenPrefix};
 
-use super::filed::{FeedView, feed_key};
-use super::read::placement;
+use super::filed::{FeedView, feed_key, placement_in};
 use super::scopes::{deepest, end_of, history, scope_at};
-use super::tables::{ChangeView, DatabaseId};
+use super::tables::{ChangeView, DatabaseId, DocumentKey};
 use crate::access::placement::Placement;
 use crate::access::scope::{Cursor, Scope};
 use crate::access::view::{Restricted, Visible};
-use crate::storage::{Family, Range, Snapshot, StorageError, StorageResult};
+use crate::storage::{Family, Range, Read, Snapshot, StorageError, StorageResult};
 
 /// Scopes that one token remembers; a client that saw more of them begin and not end starts again from 0.
 const MOST_BASES: usize = 3;
+
+/// Documents whose rows are looked up together.
+const LOOKED_UP_TOGETHER: usize = 512;
 
 const CORRUPT: StorageError = StorageError::Corrupt { table: "feed", problem: "malformed value" };
 
@@ -91,6 +93,15 @@ struct Found {
     private: bool,
     /// The cursor where it was found.
     cursor: Cursor,
+}
+
+impl Found {
+    fn id(&self) -> StorageResult<String> {
+        match &self.row {
+            Ok(change) => Ok(ChangeView::decode(change).ok_or(CORRUPT)?.id.to_owned()),
+            Err(id) => Ok(id.clone()),
+        }
+    }
 }
 
 impl ScopedFeed {
@@ -239,13 +250,7 @@ impl ScopedFeed {
         };
         let (found, whole) = self.collect(snapshot, &cursors, from, to, most)?;
         let last = found.last().map(|found| found.position);
-        let mut told = Vec::with_capacity(found.len());
-        for row in found {
-            let position = row.position;
-            if let Some(row) = self.decide(snapshot, row)? {
-                told.push((position, row));
-            }
-        }
+        let mut told = self.decide_all(snapshot, found)?;
         if self.may_repeat() {
             tell_once(&mut told)?;
         }
@@ -345,34 +350,66 @@ impl ScopedFeed {
         Ok((found, whole))
     }
 
-    /// What a row means for this caller: shown, lost, or nothing.
-    fn decide(&self, snapshot: &Snapshot<'_>, found: Found) -> StorageResult<Option<Row>> {
+    /// What rows mean for this caller: shown, lost, or nothing. Where a row alone does not decide, the placement of its document
+    /// does; these are looked up together.
+    fn decide_all(&self, snapshot: &Snapshot<'_>, found: Vec<Found>) -> StorageResult<Vec<(Position, Row)>> {
+        let asked = |found: &Found| match self.is_shown_by_itself(found) {
+            true => Ok(None),
+            false => found.id().map(Some),
+        };
+        let ids = found.iter().map(asked).collect::<StorageResult<Vec<Option<String>>>>()?;
+        let keys: Vec<Vec<u8>> = ids.iter().flatten().map(|id| DocumentKey::bytes(self.database, id)).collect();
+        let mut placements = Vec::with_capacity(keys.len());
+        for keys in keys.chunks(LOOKED_UP_TOGETHER) {
+            for row in snapshot.get_many(Family::Documents, keys)? {
+                placements.push(row.map_or(Ok(None), |row| placement_in(&row))?);
+            }
+        }
+        let mut placements = placements.into_iter();
+        let mut told = Vec::with_capacity(found.len());
+        for (found, id) in found.into_iter().zip(ids) {
+            let position = found.position;
+            let row = match id {
+                None => found.row.ok().and_then(|change| {
+                    Visible::in_scope(found.cursor, &self.restricted.scope, change).map(Row::Change)
+                }),
+                Some(id) => match placements.next().flatten() {
+                    Some(placement) => self.decide(snapshot, found, id, &placement)?,
+                    None => None,
+                },
+            };
+            told.extend(row.map(|row| (position, row)));
+        }
+        Ok(told)
+    }
+
+    /// Whether a row decides without the placement of its document.
+    fn is_shown_by_itself(&self, found: &Found) -> bool {
+        found.passes && !found.private && found.row.is_ok() && !matches!(self.step, Step::Lost(_))
+    }
+
+    /// What a row of a document that is filed like this means for this caller.
+    fn decide(
+        &self,
+        snapshot: &Snapshot<'_>,
+        found: Found,
+        id: String,
+        placement: &Placement,
+    ) -> StorageResult<Option<Row>> {
         let scope = &self.restricted.scope;
         let behind = matches!(self.step, Step::Lost(_));
-        if found.passes
-            && !found.private
-            && !behind
-            && let Ok(change) = found.row
-        {
-            return Ok(Visible::in_scope(found.cursor, scope, change).map(Row::Change));
-        }
-        let id = match &found.row {
-            Ok(change) => ChangeView::decode(change).ok_or(CORRUPT)?.id.to_owned(),
-            Err(id) => id.clone(),
-        };
-        let Some(placement) = placement(snapshot, self.database, &id)? else { return Ok(None) };
-        if scope.sees(&placement, None) {
+        if scope.sees(placement, None) {
             let shown = found.row.ok().filter(|_| !behind && found.passes);
-            let shown = shown.and_then(|change| scope.show(&placement, change));
+            let shown = shown.and_then(|change| scope.show(placement, change));
             return Ok(shown.map(Row::Change));
         }
         let lost = match self.step {
-            Step::Lost(_) => self.former.iter().any(|(scope, end)| scope.saw(&placement, *end)),
+            Step::Lost(_) => self.former.iter().any(|(scope, end)| scope.saw(placement, *end)),
             Step::Gained(_) => false,
-            Step::Normal if found.left => self.saw_before(snapshot, &placement, found.position)?,
+            Step::Normal if found.left => self.saw_before(snapshot, placement, found.position)?,
             Step::Normal => {
                 let refiltered = placement.past.iter().any(|(_, until)| *until > self.start);
-                (refiltered && scope.saw(&placement, found.position)) || self.saw_at_start(&placement)
+                (refiltered && scope.saw(placement, found.position)) || self.saw_at_start(placement)
             }
         };
         Ok(lost.then_some(Row::Lost(id)))
@@ -446,8 +483,8 @@ pub fn visible_ids(
     let cursors = restricted.scope.cursors(deepest(snapshot, database)?);
     let (found, _) = feed.collect(snapshot, &cursors, 0, Position::MAX - 1, usize::MAX)?;
     let mut ids = BTreeSet::new();
-    for row in found {
-        if let Some(Row::Change(change)) = feed.decide(snapshot, row)? {
+    for (_, row) in feed.decide_all(snapshot, found)? {
+        if let Row::Change(change) = row {
             let change = ChangeView::decode(&change).ok_or(CORRUPT)?;
             if !change.deleted {
                 ids.insert(change.id.to_owned());
@@ -472,8 +509,10 @@ pub(super) fn count_rows(
     let (found, _) = feed.collect(snapshot, &cursors, after, end, most)?;
     let mut ids = feed.may_repeat().then(HashSet::new);
     let mut counted = 0;
-    for row in found {
-        let Some(row @ Row::Change(_)) = feed.decide(snapshot, row)? else { continue };
+    for (_, row) in feed.decide_all(snapshot, found)? {
+        if matches!(row, Row::Lost(_)) {
+            continue;
+        }
         let is_new = match &mut ids {
             Some(ids) => ids.insert(id_of(&row)?),
             None => true,

@@ -149,8 +149,8 @@ pub struct Writing<'b, 'a> {
     pub(super) fresh: Option<(Revision, Facts)>,
     /// Contacts whose place or meaning this request changed.
     pub(super) touched: BTreeSet<String>,
-    /// Anchors whose feeds this request changed.
-    pub(super) reached: BTreeSet<Anchor>,
+    /// Topics of the anchors whose feeds this request changed; some more than once.
+    reached: Vec<u64>,
     /// What it looked up.
     pub(super) known: Known,
     /// Something is in escrow, or may be by now; unknown until it is asked for.
@@ -198,7 +198,7 @@ impl<'b, 'a> Writing<'b, 'a> {
             counters,
             fresh: None,
             touched: BTreeSet::new(),
-            reached: BTreeSet::new(),
+            reached: Vec::new(),
             known: Known::default(),
             escrowed: None,
             standing,
@@ -221,10 +221,17 @@ impl<'b, 'a> Writing<'b, 'a> {
         if self.counters.position != self.before.position {
             self.batch.announce(whole(self.id), self.counters.position);
         }
-        for anchor in &self.reached {
-            self.batch.announce(topic(self.id, anchor), self.counters.position);
+        self.reached.sort_unstable();
+        self.reached.dedup();
+        for topic in &self.reached {
+            self.batch.announce(*topic, self.counters.position);
         }
         Ok(())
+    }
+
+    /// Whoever follows this anchor is told that something changed.
+    pub(super) fn reach(&mut self, anchor: &Anchor) {
+        self.reached.push(topic(self.id, anchor));
     }
 
     /// The device of a restricted author.
@@ -263,8 +270,8 @@ impl<'b, 'a> Writing<'b, 'a> {
     /// # Errors
     /// When the store fails.
     pub fn document(&self, id: &str) -> StorageResult<Option<DocumentRow>> {
-        let key = DocumentKey { database: self.id, id: id.to_owned() };
-        self.batch.get(&DOCUMENTS, &key)
+        let row = self.batch.get_bytes(DOCUMENTS.family(), &DocumentKey::bytes(self.id, id))?;
+        row.map(|row| DOCUMENTS.decode(&row)).transpose()
     }
 
     /// The stored body of a revision; `None` when it was never given or is compacted away.
@@ -288,19 +295,20 @@ impl<'b, 'a> Writing<'b, 'a> {
         if let Some(user) = &user {
             user.judge(self, &mut write, &row)?;
         }
-        let (revision, body) = match &write.mode {
+        let (revision, attachments) = match &write.mode {
             Mode::Interactive { base, claimed } => self.edit(&write, &mut row, base.as_ref(), claimed)?,
             Mode::Replicated { path } => match self.replicate(&write, &mut row, path)? {
-                Some(body) => (path[0].clone(), body),
+                Some(attachments) => (path[0].clone(), attachments),
                 None => {
                     self.note_sent_again(&write.id, &path[0]);
                     return Ok(path[0].clone());
                 }
             },
         };
-        self.store(&write, before, row, &revision, body)?;
-        if let Some(user) = user {
-            user.remember(self, &write.id)?;
+        let id = user.is_some().then(|| write.id.clone());
+        self.store(write, before, row, &revision, attachments)?;
+        if let (Some(user), Some(id)) = (user, id) {
+            user.remember(self, &id)?;
         }
         Ok(revision)
     }
@@ -312,7 +320,7 @@ impl<'b, 'a> Writing<'b, 'a> {
         row: &mut DocumentRow,
         base: Option<&Revision>,
         claimed: &[Revision],
-    ) -> DocumentResult<(Revision, Body)> {
+    ) -> DocumentResult<(Revision, Vec<Attachment>)> {
         let parent: Option<Node> = match base {
             Some(base) if row.tree.is_leaf(base) => row.tree.find(base).cloned(),
             Some(_) => return Err(Error::conflict().into()),
@@ -338,11 +346,16 @@ impl<'b, 'a> Writing<'b, 'a> {
         if merged == Merged::Known {
             return Err(Error::conflict().into());
         }
-        Ok((revision, Body { attachments, text: write.body.clone(), provenance: None }))
+        Ok((revision, attachments))
     }
 
     /// §2.5: `None` when the revision was there already.
-    fn replicate(&mut self, write: &Write, row: &mut DocumentRow, path: &[Revision]) -> DocumentResult<Option<Body>> {
+    fn replicate(
+        &mut self,
+        write: &Write,
+        row: &mut DocumentRow,
+        path: &[Revision],
+    ) -> DocumentResult<Option<Vec<Attachment>>> {
         let newest = path.first().ok_or_else(|| Error::bad_request("a revision has no history"))?;
         if row.tree.find(newest).is_some_and(|node| node.stored) {
             self.learn_ancestors(&write.id, row, path)?;
@@ -351,7 +364,7 @@ impl<'b, 'a> Writing<'b, 'a> {
         let before = self.stub_source(write, row, &path[1..])?;
         let attachments = resolve(write, newest.generation, before.as_ref(), false)?;
         row.tree.merge(path, write.deleted);
-        Ok(Some(Body { attachments, text: write.body.clone(), provenance: None }))
+        Ok(Some(attachments))
     }
 
     /// A known revision may come with more of its history than is stored. Usually nothing anybody follows changes by that;
@@ -396,38 +409,37 @@ impl<'b, 'a> Writing<'b, 'a> {
 
     fn store(
         &mut self,
-        write: &Write,
+        write: Write,
         before: Option<Before>,
         mut row: DocumentRow,
         revision: &Revision,
-        mut body: Body,
+        attachments: Vec<Attachment>,
     ) -> DocumentResult<()> {
-        for (attachment, given) in body.attachments.iter().zip(&write.attachments) {
+        for (attachment, given) in attachments.iter().zip(&write.attachments) {
             match &given.source {
                 Source::Arrived(arrived) => refer(self.batch, self.id, arrived)?,
                 Source::Stub => refer_again(self.batch, self.id, attachment.address)?,
             }
         }
-        row.attachments |= !body.attachments.is_empty();
+        row.attachments |= !attachments.is_empty();
         if self.scoped && before.is_none() {
-            row.cluster = self.cluster_of(write)?;
+            row.cluster = self.cluster_of(&write)?;
         }
-        self.counters.body_bytes += body.text.len() as u64;
-        body.provenance = if self.scoped { Some(self.provenance(write)?) } else { None };
-        let key = BodyKey::new(self.id, row.cluster, &write.id, revision);
-        let mut bytes = Vec::with_capacity(body.text.len() + 160);
-        body.encode(&mut bytes);
-        self.batch.put_bytes(BODIES.family(), BODIES.key(&key), bytes);
+        let provenance = if self.scoped { Some(self.provenance(&write)?) } else { None };
+        let Write { id, body, facts, .. } = write;
+        self.counters.body_bytes += body.len() as u64;
+        let key = BodyKey::new(self.id, row.cluster, &id, revision);
+        self.batch.put(&BODIES, &key, &Body { attachments, text: body, provenance });
         for cut in row.tree.stem(self.revs_limit) {
-            self.drop_body(&write.id, &row, &cut)?;
+            self.drop_body(&id, &row, &cut)?;
         }
         if self.scoped {
             if self.may_hold_escrow()? {
-                escrow::settle(self.batch, self.id, &write.id, revision)?;
+                escrow::settle(self.batch, self.id, &id, revision)?;
             }
-            self.fresh = write.facts.clone().map(|facts| (revision.clone(), facts));
+            self.fresh = facts.map(|facts| (revision.clone(), facts));
         }
-        self.place(&write.id, before, row)?;
+        self.place(&id, before, row)?;
         self.fresh = None;
         Ok(())
     }
@@ -453,7 +465,7 @@ impl<'b, 'a> Writing<'b, 'a> {
     }
 
     /// Whether a look into escrow can find anything.
-    fn may_hold_escrow(&mut self) -> StorageResult<bool> {
+    pub(super) fn may_hold_escrow(&mut self) -> StorageResult<bool> {
         let known = match self.escrowed {
             Some(known) => known,
             None => escrow::live(self.batch, self.id)? > 0,
@@ -559,12 +571,11 @@ impl<'b, 'a> Writing<'b, 'a> {
         change.encode(&mut log);
         row.position = self.counters.position;
         let log_key = CHANGES.key(&ChangeKey { database: self.id, position: row.position });
+        self.batch.put_slice(CHANGES.family(), &log_key, &log);
         if !self.scoped {
-            self.batch.put_bytes(CHANGES.family(), log_key, log);
             self.rewrite(id, &row);
             return Ok(());
         }
-        self.batch.put_bytes(CHANGES.family(), log_key, log.clone());
         if id == SETTINGS {
             self.note_settings(&row)?;
         }
@@ -589,8 +600,7 @@ impl<'b, 'a> Writing<'b, 'a> {
 
     /// Rewrites a document without giving it a new position (compaction changes nothing anybody can see).
     pub fn rewrite(&mut self, id: &str, row: &DocumentRow) {
-        let document = DocumentKey { database: self.id, id: id.to_owned() };
-        self.batch.put(&DOCUMENTS, &document, row);
+        self.batch.put_value(DOCUMENTS.family(), &DocumentKey::bytes(self.id, id), row);
     }
 }
 

@@ -5,16 +5,17 @@
 //! reaches the disk before the commit. Range deletions are no part of a batch (see `Store::erase_prefix`). A request may
 //! do its work in parts that fail alone, and a whole batch may be rehearsed over a snapshot and thrown away.
 
-use std::collections::BTreeMap;
+use std::collections::hash_map::RandomState;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use rocksdb::{DB, ReadOptions, Snapshot, WriteBatch};
+use rocksdb::{ColumnFamily, DB, ReadOptions, Snapshot, WriteBatch};
 
 use super::engine::family_handle;
-use super::error::StorageResult;
+use super::error::{StorageError, StorageResult};
 use super::family::{FAMILIES, Family};
-use super::overlay::{Overlay, Row, Written};
+use super::overlay::{Overlay, Row, Written, copying};
 use super::read::{Range, Read, Visit};
 use super::snapshot::scan_engine;
 use super::table::{Key, Table, Value};
@@ -31,8 +32,13 @@ pub struct Announcement {
 /// An open batch over the committed state.
 pub struct Batch<'a> {
     db: &'a DB,
+    families: [Option<&'a ColumnFamily>; FAMILIES.len()],
+    /// How the committed state is read.
+    options: ReadOptions,
     /// The committed state that it is over, if that must stand still: of a rehearsal.
     at: Option<Snapshot<'a>>,
+    /// The same for all batches: a layer is searched by those that come after it.
+    hasher: RandomState,
     /// The batch before, while it is on its way to the disk.
     before: Option<Arc<Layer>>,
     /// What requests wrote that are done.
@@ -41,6 +47,8 @@ pub struct Batch<'a> {
     open: Layer,
     /// What the present request wrote before the parts that are open, the outermost first.
     outer: Vec<Layer>,
+    /// What is committed under keys that the present request is going to ask for.
+    ahead: HashMap<Family, Overlay>,
     bytes: usize,
 }
 
@@ -60,13 +68,35 @@ impl Default for Layer {
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new(db: &'a DB, before: Option<Arc<Layer>>) -> Self {
-        Self { db, at: None, before, kept: Layer::default(), open: Layer::default(), outer: Vec::new(), bytes: 0 }
+    /// An empty batch. `spare` are empty layers, whose memory it uses.
+    pub(super) fn new(
+        db: &'a DB,
+        hasher: &RandomState,
+        before: Option<Arc<Layer>>,
+        spare: impl Fn() -> Option<Layer>,
+    ) -> Self {
+        let families = FAMILIES.map(|(_, name, _)| db.cf_handle(name));
+        let (kept, open) = (spare().unwrap_or_default(), spare().unwrap_or_default());
+        Self {
+            db,
+            families,
+            options: ReadOptions::default(),
+            at: None,
+            hasher: hasher.clone(),
+            before,
+            kept,
+            open,
+            outer: Vec::new(),
+            ahead: HashMap::new(),
+            bytes: 0,
+        }
     }
 
     /// A batch that is never committed, over the state as it is now.
     pub(super) fn rehearsal(db: &'a DB) -> Self {
-        Self { at: Some(db.snapshot()), ..Self::new(db, None) }
+        let mut batch = Self::new(db, &RandomState::new(), None, || None);
+        batch.options.set_snapshot(batch.at.insert(db.snapshot()));
+        batch
     }
 
     /// Does a part of a request that fails alone: if `work` returns an error, what it wrote is taken back, and nothing else.
@@ -77,33 +107,41 @@ impl<'a> Batch<'a> {
         self.outer.push(std::mem::take(&mut self.open));
         let done = work(self);
         let outer = self.outer.pop().unwrap_or_default();
-        let part = std::mem::replace(&mut self.open, outer);
+        let mut part = std::mem::replace(&mut self.open, outer);
         if done.is_ok() {
-            self.open.absorb(part);
+            self.open.absorb(&self.hasher, &mut part);
         }
         done
     }
 
     /// Writes a value.
     pub fn put<K: Key, V: Value>(&mut self, table: &Table<K, V>, key: &K, value: &V) {
-        let mut bytes = Vec::with_capacity(128);
-        value.encode(&mut bytes);
-        self.set(table.family(), table.key(key), Some(bytes));
+        self.set(table.family(), |out| key.encode(out), Some(|out: &mut Vec<u8>| value.encode(out)));
     }
 
     /// Writes bytes.
     pub fn put_bytes(&mut self, family: Family, key: Vec<u8>, value: Vec<u8>) {
-        self.set(family, key, Some(value));
+        self.put_slice(family, &key, &value);
+    }
+
+    /// Writes bytes that are needed again.
+    pub fn put_slice(&mut self, family: Family, key: &[u8], value: &[u8]) {
+        self.set(family, copying(key), Some(copying(value)));
+    }
+
+    /// Writes a value under a key that is there as bytes.
+    pub fn put_value(&mut self, family: Family, key: &[u8], value: &impl Value) {
+        self.set(family, copying(key), Some(|out: &mut Vec<u8>| value.encode(out)));
     }
 
     /// Removes a key.
     pub fn delete<K: Key, V: Value>(&mut self, table: &Table<K, V>, key: &K) {
-        self.set(table.family(), table.key(key), None);
+        self.set(table.family(), |out| key.encode(out), None::<fn(&mut Vec<u8>)>);
     }
 
     /// Removes a key.
     pub fn delete_bytes(&mut self, family: Family, key: Vec<u8>) {
-        self.set(family, key, None);
+        self.set(family, copying(&key), None::<fn(&mut Vec<u8>)>);
     }
 
     /// Tells followers of a topic, after the commit, that there is something new.
@@ -111,9 +149,8 @@ impl<'a> Batch<'a> {
         self.open.announcements.push(Announcement { topic, position });
     }
 
-    fn set(&mut self, family: Family, key: Vec<u8>, value: Option<Vec<u8>>) {
-        self.bytes += key.len() + value.as_ref().map_or(0, Vec::len);
-        self.open.overlays[family as usize].insert(key, value);
+    fn set(&mut self, family: Family, key: impl FnOnce(&mut Vec<u8>), value: Option<impl FnOnce(&mut Vec<u8>)>) {
+        self.bytes += self.open.overlays[family as usize].insert(&self.hasher, key, value);
     }
 
     /// Bytes written so far; the writer closes a batch that grows large.
@@ -123,31 +160,59 @@ impl<'a> Batch<'a> {
 
     /// The present request is done: what it wrote stays.
     pub(super) fn keep(&mut self) {
-        let open = std::mem::take(&mut self.open);
-        self.kept.absorb(open);
+        self.kept.absorb(&self.hasher, &mut self.open);
+        self.ahead.clear();
     }
 
     /// Takes back everything that the present request wrote.
     pub(super) fn roll_back(&mut self) {
-        self.open = Layer::default();
+        self.open.clear();
         self.outer.clear(); // a part that panicked left it
+        self.ahead.clear();
     }
 
-    /// What finished requests wrote, and what to announce when it is durable.
-    pub(super) fn finish(mut self) -> (Arc<Layer>, Vec<Announcement>) {
+    /// Reads single keys ahead, all at once: that costs less than one by one. `keys` in their order, each once. Holds until the
+    /// present request is done; what is written over them meanwhile is seen.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub fn read_ahead(&mut self, family: Family, keys: &[Vec<u8>]) -> StorageResult<()> {
+        let values = self.db.batched_multi_get_cf_opt(self.family(family)?, keys, true, &self.options);
+        let ahead = self.ahead.entry(family).or_insert_with(Overlay::indexed);
+        for (key, value) in keys.iter().zip(values) {
+            let value = value?;
+            ahead.insert(&self.hasher, copying(key), value.as_deref().map(copying));
+        }
+        Ok(())
+    }
+
+    /// What finished requests wrote, what to announce when it is durable, and an empty layer that is not needed any more.
+    pub(super) fn finish(mut self) -> (Arc<Layer>, Vec<Announcement>, Layer) {
         let announcements = std::mem::take(&mut self.kept.announcements);
         self.kept.bytes = self.bytes;
-        (Arc::new(self.kept), announcements)
+        (Arc::new(self.kept), announcements, self.open)
+    }
+
+    fn family(&self, family: Family) -> StorageResult<&'a ColumnFamily> {
+        let problem = "the column family is missing";
+        self.families[family as usize].ok_or(StorageError::Corrupt { table: family.name(), problem })
     }
 }
 
 impl Layer {
-    /// Takes over what was written after it.
-    fn absorb(&mut self, mut later: Self) {
+    /// Takes over what was written after it, and leaves that empty.
+    fn absorb(&mut self, hasher: &RandomState, later: &mut Self) {
         for (mine, theirs) in self.overlays.iter_mut().zip(&mut later.overlays) {
-            mine.absorb(theirs);
+            mine.absorb(hasher, theirs);
         }
         self.announcements.append(&mut later.announcements);
+    }
+
+    /// Empties it and keeps its memory.
+    pub(super) fn clear(&mut self) {
+        self.overlays.iter_mut().for_each(Overlay::clear);
+        self.announcements.clear();
+        self.bytes = 0;
     }
 
     /// The rows of one family that were written.
@@ -155,6 +220,13 @@ impl Layer {
         self.overlays[family as usize].in_order()
     }
 
+    /// Bytes that it holds for later rows.
+    pub(super) fn capacity(&self) -> usize {
+        self.overlays.iter().map(Overlay::capacity).sum()
+    }
+}
+
+impl Layer {
     /// The engine's batch with everything in here.
     pub(super) fn engine_batch(&self, db: &DB) -> StorageResult<WriteBatch> {
         let mut batch = WriteBatch::with_capacity_bytes(self.bytes + self.bytes / 8);
@@ -181,7 +253,7 @@ impl Batch<'_> {
         std::iter::once(&self.open).chain(outer).chain(std::iter::once(&self.kept)).chain(self.before.as_deref())
     }
 
-    /// How the committed state is read.
+    /// How the committed state is read in ranges: each walk sets its own bounds.
     fn options(&self) -> ReadOptions {
         let mut options = ReadOptions::default();
         if let Some(state) = &self.at {
@@ -191,44 +263,50 @@ impl Batch<'_> {
     }
 
     /// What is written over the committed state under a key.
-    fn written(&self, family: Family, key: &[u8]) -> Option<&Written> {
-        self.layers().find_map(|layer| layer.overlays[family as usize].get(key))
+    fn written(&self, family: Family, key: &[u8]) -> Option<Written<'_>> {
+        let hash = self.open.overlays[family as usize].hash(&self.hasher, key);
+        self.layers().find_map(|layer| layer.overlays[family as usize].get(hash, key))
+    }
+
+    /// What was read ahead under a key.
+    fn known(&self, family: Family, key: &[u8]) -> Option<Written<'_>> {
+        let ahead = self.ahead.get(&family)?;
+        ahead.get(ahead.hash(&self.hasher, key), key)
     }
 }
 
 impl Read for Batch<'_> {
     fn get_bytes(&self, family: Family, key: &[u8]) -> StorageResult<Option<Vec<u8>>> {
-        match self.written(family, key) {
-            Some(written) => Ok(written.clone()),
-            None => match &self.at {
-                None => Ok(self.db.get_cf(family_handle(self.db, family)?, key)?),
-                Some(state) => Ok(state.get_cf(family_handle(self.db, family)?, key)?),
-            },
+        match self.written(family, key).or_else(|| self.known(family, key)) {
+            Some(written) => Ok(written.map(<[u8]>::to_vec)),
+            None => {
+                let found = self.db.get_pinned_cf_opt(self.family(family)?, key, &self.options)?;
+                Ok(found.map(|bytes| bytes.to_vec()))
+            }
         }
     }
 
     fn get_many(&self, family: Family, keys: &[Vec<u8>]) -> StorageResult<Vec<Option<Vec<u8>>>> {
-        let written: Vec<Option<&Written>> = keys.iter().map(|key| self.written(family, key)).collect();
+        let written: Vec<Option<Written<'_>>> = keys.iter().map(|key| self.written(family, key)).collect();
         let others = keys.iter().zip(&written).filter(|(_, written)| written.is_none());
         let others: Vec<&Vec<u8>> = others.map(|(key, _)| key).collect();
-        let handle = family_handle(self.db, family)?;
-        let committed = self.db.batched_multi_get_cf_opt(handle, others, false, &self.options());
+        let committed = self.db.batched_multi_get_cf_opt(self.family(family)?, others, false, &self.options);
         let mut committed = committed.into_iter();
         let values = written.into_iter().map(|written| match written {
-            Some(written) => Ok(written.clone()),
+            Some(written) => Ok(written.map(<[u8]>::to_vec)),
             None => Ok(committed.next().transpose()?.flatten().map(|bytes| bytes.to_vec())),
         });
         values.collect()
     }
 
     fn scan(&self, family: Family, range: &Range, visit: &mut Visit<'_>) -> StorageResult<()> {
-        let mut seen: BTreeMap<&Vec<u8>, &Written> = BTreeMap::new();
+        let mut seen: BTreeMap<&[u8], Written<'_>> = BTreeMap::new();
         for layer in self.layers() {
             for (key, value) in layer.overlays[family as usize].between(&range.from, range.to.as_deref()) {
                 seen.entry(key).or_insert(value);
             }
         }
-        let mut written: Vec<(&Vec<u8>, &Written)> = seen.into_iter().collect();
+        let mut written: Vec<Row<'_>> = seen.into_iter().collect();
         if !range.descending {
             written.reverse(); // the next one to come is the last of the list
         }
@@ -239,8 +317,8 @@ impl Read for Batch<'_> {
                 if comes_first(key, ours) {
                     break;
                 }
-                let same = ours.as_slice() == key;
-                let shown = show(ours, new.as_deref(), visit)?;
+                let same = *ours == key;
+                let shown = show(ours, *new, visit)?;
                 written.pop();
                 if shown.is_break() {
                     stopped = true;
@@ -255,7 +333,7 @@ impl Read for Batch<'_> {
             Ok(shown)
         })?;
         while let Some((key, value)) = written.pop().filter(|_| !stopped) {
-            stopped = show(key, value.as_deref(), visit)?.is_break();
+            stopped = show(key, value, visit)?.is_break();
         }
         Ok(())
     }

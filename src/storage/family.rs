@@ -71,6 +71,8 @@ pub enum Workload {
     Bodies,
     /// Read in ranges, written at the end.
     Log,
+    /// Small rows, read in many ranges and written in all of them.
+    Ranges,
     /// Large values, written once.
     Blobs,
     /// A handful of rows.
@@ -91,7 +93,7 @@ pub const FAMILIES: [(Family, &str, Workload); 27] = [
     (Family::Purges, "purges", Workload::Small),
     (Family::Accounts, "accounts", Workload::Small),
     (Family::Sessions, "sessions", Workload::Small),
-    (Family::Feed, "feed", Workload::Log),
+    (Family::Feed, "feed", Workload::Ranges),
     (Family::Subjects, "subjects", Workload::Point),
     (Family::Scopes, "scopes", Workload::Small),
     (Family::Escrow, "escrow", Workload::Small),

@@ -1,48 +1,153 @@
 //! What a batch wrote into one family, over what is committed.
 //!
-//! While a batch is open most families are asked for single keys only: their rows are hashed. A family that is nearly
-//! always only written is a list. Both are put in order once, at the commit, on the committer's thread. Small families,
-//! and a list that is walked and then written again, are kept in order.
+//! A batch makes thousands of small rows within milliseconds, and all of them end together. So they lie one behind the other
+//! in one buffer, which is used again for a later batch. Families that are asked for single keys have an index by hash over
+//! it; those that are nearly always only written have none. Both are put in order once, at the commit, on the committer's
+//! thread. Small families, and a list that is walked and then written again and again, are kept in order.
 
+use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 use std::ops::Bound;
 use std::sync::OnceLock;
 
 use super::family::{Family, Workload};
 
 /// A value, or that the key is removed.
-pub(super) type Written = Option<Vec<u8>>;
+pub(super) type Written<'o> = Option<&'o [u8]>;
 /// A key with what was written under it.
-pub(super) type Row<'o> = (&'o Vec<u8>, &'o Written);
+pub(super) type Row<'o> = (&'o [u8], Written<'o>);
+
+/// A list may be walked and written by turns this often before it is kept in order.
+const TURNS: u32 = 4;
+/// A row number that means no row.
+const NONE: u32 = u32::MAX;
 
 /// Keys with what was written under them.
 #[derive(Debug)]
 pub(super) enum Overlay {
-    Hashed(HashMap<Vec<u8>, Written>),
     Listed(List),
-    Sorted(BTreeMap<Vec<u8>, Written>),
+    Sorted(BTreeMap<Vec<u8>, Option<Vec<u8>>>),
 }
 
 /// Rows as they were written; of those under one key the last counts.
 #[derive(Debug, Default)]
 pub(super) struct List {
-    rows: Vec<(Vec<u8>, Written)>,
+    /// Keys and values, one behind the other.
+    bytes: Vec<u8>,
+    rows: Vec<Place>,
+    /// The newest row by the hash of its key; `None`: the family is not asked for single keys.
+    index: Option<HashMap<u64, u32, BuildHasherDefault<Hashed>>>,
     /// Numbers of rows by key, then by time: once somebody walked.
-    order: OnceLock<Vec<usize>>,
+    order: OnceLock<Vec<u32>>,
+    /// How often it was written after somebody walked.
+    turns: u32,
+}
+
+/// Where a row lies: the key up to `value`, the value up to `end`.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    key: usize,
+    value: usize,
+    end: usize,
+    is_removed: bool,
+    /// Of the key, where there is an index.
+    hash: u64,
+    /// The row before with this hash.
+    before: u32,
+}
+
+/// A key of the index is a hash already.
+#[derive(Debug, Default)]
+pub(super) struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 impl List {
-    fn order(&self) -> &[usize] {
+    fn key(&self, number: u32) -> &[u8] {
+        let place = &self.rows[number as usize];
+        &self.bytes[place.key..place.value]
+    }
+
+    fn row(&self, number: u32) -> Row<'_> {
+        let place = &self.rows[number as usize];
+        let value = &self.bytes[place.value..place.end];
+        (&self.bytes[place.key..place.value], (!place.is_removed).then_some(value))
+    }
+
+    fn numbers(&self) -> std::ops::Range<u32> {
+        0..self.rows.len() as u32
+    }
+
+    /// The newest row under a key.
+    fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
+        let Some(index) = &self.index else { return self.numbers().rev().find(|number| self.key(*number) == key) };
+        let mut number = *index.get(&hash)?;
+        while number != NONE {
+            if self.key(number) == key {
+                return Some(number);
+            }
+            number = self.rows[number as usize].before;
+        }
+        None
+    }
+
+    fn push(&mut self, place: Place) {
+        self.order.take();
+        let number = self.rows.len() as u32;
+        let before = self.index.as_mut().and_then(|index| index.insert(place.hash, number));
+        self.rows.push(Place { before: before.unwrap_or(NONE), ..place });
+    }
+
+    /// The beginning of a key as a number, and which row: most comparisons end at the number.
+    fn order(&self) -> &[u32] {
+        let beginning = |number: u32| {
+            let key = self.key(number);
+            let mut beginning = [0; 16];
+            let length = key.len().min(16);
+            beginning[..length].copy_from_slice(&key[..length]);
+            (u128::from_be_bytes(beginning), number)
+        };
         self.order.get_or_init(|| {
-            let mut order: Vec<usize> = (0..self.rows.len()).collect();
-            order.sort_by(|a, b| self.rows[*a].0.cmp(&self.rows[*b].0));
-            order
+            let mut order: Vec<(u128, u32)> = self.numbers().map(beginning).collect();
+            order.sort_unstable_by(|a, b| {
+                a.0.cmp(&b.0).then_with(|| self.key(a.1).cmp(self.key(b.1))).then(a.1.cmp(&b.1))
+            });
+            order.into_iter().map(|(_, number)| number).collect()
         })
     }
 
-    fn row(&self, at: usize) -> Row<'_> {
-        let (key, value) = &self.rows[at];
-        (key, value)
+    /// Takes over the rows of another list, behind its own.
+    fn append(&mut self, later: &mut Self) {
+        let shift = self.bytes.len();
+        self.bytes.append(&mut later.bytes);
+        for place in std::mem::take(&mut later.rows) {
+            let Place { key, value, end, .. } = place;
+            self.push(Place { key: key + shift, value: value + shift, end: end + shift, ..place });
+        }
+        later.clear();
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.rows.clear();
+        self.order.take();
+        self.turns = 0;
+        if let Some(index) = &mut self.index {
+            index.clear();
+        }
     }
 }
 
@@ -50,59 +155,120 @@ impl Overlay {
     /// An empty one, as it suits the family.
     pub(super) fn of(family: Family, workload: Workload) -> Self {
         match (family, workload) {
-            (Family::Feed, _) => Self::Listed(List::default()),
+            (Family::Feed | Family::Changes, _) => Self::Listed(List::default()),
             (Family::Subjects, _) | (_, Workload::Small) => Self::Sorted(BTreeMap::new()),
-            _ => Self::Hashed(HashMap::new()),
+            _ => Self::indexed(),
         }
+    }
+
+    /// An empty one that is asked for single keys.
+    pub(super) fn indexed() -> Self {
+        Self::Listed(List { index: Some(HashMap::default()), ..List::default() })
     }
 
     pub(super) fn is_empty(&self) -> bool {
         match self {
-            Self::Hashed(rows) => rows.is_empty(),
             Self::Listed(list) => list.rows.is_empty(),
             Self::Sorted(rows) => rows.is_empty(),
         }
     }
 
-    pub(super) fn get(&self, key: &[u8]) -> Option<&Written> {
+    /// Empties it and keeps its memory.
+    pub(super) fn clear(&mut self) {
         match self {
-            Self::Hashed(rows) => rows.get(key),
-            Self::Listed(list) => list.rows.iter().rev().find(|(known, _)| known == key).map(|(_, value)| value),
-            Self::Sorted(rows) => rows.get(key),
+            Self::Listed(list) => list.clear(),
+            Self::Sorted(rows) => rows.clear(),
         }
     }
 
-    pub(super) fn insert(&mut self, key: Vec<u8>, value: Written) {
+    /// Bytes that it holds for later rows.
+    pub(super) fn capacity(&self) -> usize {
         match self {
-            Self::Hashed(rows) => drop(rows.insert(key, value)),
-            // Walked and written by turns: in order it costs less.
-            Self::Listed(list) if list.order.get().is_some() => {
-                let mut rows: BTreeMap<Vec<u8>, Written> = std::mem::take(&mut list.rows).into_iter().collect();
-                rows.insert(key, value);
-                *self = Self::Sorted(rows);
+            Self::Listed(list) => list.bytes.capacity() + list.rows.capacity() * size_of::<Place>(),
+            Self::Sorted(_) => 0,
+        }
+    }
+
+    /// The hash by which a key is found here; always the same for a family.
+    pub(super) fn hash(&self, hasher: &RandomState, key: &[u8]) -> u64 {
+        match self {
+            Self::Listed(List { index: Some(_), .. }) => hasher.hash_one(key),
+            _ => 0,
+        }
+    }
+
+    pub(super) fn get(&self, hash: u64, key: &[u8]) -> Option<Written<'_>> {
+        match self {
+            Self::Listed(list) => list.find(hash, key).map(|number| list.row(number).1),
+            Self::Sorted(rows) => rows.get(key).map(Option::as_deref),
+        }
+    }
+
+    /// Adds a row; returns how many bytes it has. `key` and `value` append their bytes; without a value the key is removed.
+    pub(super) fn insert(
+        &mut self,
+        hasher: &RandomState,
+        key: impl FnOnce(&mut Vec<u8>),
+        value: Option<impl FnOnce(&mut Vec<u8>)>,
+    ) -> usize {
+        if let Self::Listed(list) = self
+            && list.order.get().is_some()
+        {
+            list.turns += 1;
+            if list.index.is_none() && list.turns > TURNS {
+                let rows = list.order().iter().map(|number| list.row(*number));
+                *self = Self::Sorted(rows.map(|(key, value)| (key.to_vec(), value.map(<[u8]>::to_vec))).collect());
             }
-            Self::Listed(list) => list.rows.push((key, value)),
-            Self::Sorted(rows) => drop(rows.insert(key, value)),
+        }
+        match self {
+            Self::Listed(list) => {
+                let (begin, is_removed) = (list.bytes.len(), value.is_none());
+                key(&mut list.bytes);
+                let behind_key = list.bytes.len();
+                let hash = if list.index.is_some() { hasher.hash_one(&list.bytes[begin..]) } else { 0 };
+                if let Some(value) = value {
+                    value(&mut list.bytes);
+                }
+                let end = list.bytes.len();
+                list.push(Place { key: begin, value: behind_key, end, is_removed, hash, before: NONE });
+                end - begin
+            }
+            Self::Sorted(rows) => {
+                let mut bytes = Vec::with_capacity(64);
+                key(&mut bytes);
+                let value = value.map(|value| {
+                    let mut bytes = Vec::with_capacity(64);
+                    value(&mut bytes);
+                    bytes
+                });
+                let length = bytes.len() + value.as_ref().map_or(0, Vec::len);
+                rows.insert(bytes, value);
+                length
+            }
         }
     }
 
     /// Takes over what a later request wrote; nothing of it is left there.
-    pub(super) fn absorb(&mut self, later: &mut Self) {
+    pub(super) fn absorb(&mut self, hasher: &RandomState, later: &mut Self) {
+        if later.is_empty() {
+            return;
+        }
         if self.is_empty() {
             std::mem::swap(self, later);
             return;
         }
         match (self, later) {
-            (Self::Listed(list), Self::Listed(later)) => {
-                list.rows.append(&mut later.rows);
-                (list.order, later.order) = (OnceLock::new(), OnceLock::new());
-            }
-            (this, Self::Hashed(rows)) => rows.drain().for_each(|(key, value)| this.insert(key, value)),
+            (Self::Listed(list), Self::Listed(later)) => list.append(later),
             (this, Self::Listed(later)) => {
-                std::mem::take(later).rows.into_iter().for_each(|(key, value)| this.insert(key, value));
+                for (key, value) in later.numbers().map(|number| later.row(number)) {
+                    this.insert(hasher, copying(key), value.map(copying));
+                }
+                later.clear();
             }
             (this, Self::Sorted(rows)) => {
-                std::mem::take(rows).into_iter().for_each(|(key, value)| this.insert(key, value));
+                for (key, value) in std::mem::take(rows) {
+                    this.insert(hasher, copying(&key), value.as_deref().map(copying));
+                }
             }
         }
     }
@@ -114,20 +280,22 @@ impl Overlay {
         to: Option<&'o [u8]>,
     ) -> Box<dyn Iterator<Item = Row<'o>> + 'o> {
         match self {
-            Self::Hashed(rows) => {
-                let inside = move |key: &[u8]| key >= from && to.is_none_or(|to| key < to);
-                Box::new(rows.iter().filter(move |(key, _)| inside(key)))
-            }
             Self::Listed(list) if list.rows.is_empty() => Box::new(std::iter::empty()),
+            Self::Listed(list) if list.index.is_some() => {
+                let inside = move |key: &[u8]| key >= from && to.is_none_or(|to| key < to);
+                let rows = list.numbers().rev().map(|number| list.row(number));
+                Box::new(rows.filter(move |(key, _)| inside(key)))
+            }
             Self::Listed(list) => {
                 let order = list.order();
-                let first = order.partition_point(|at| list.rows[*at].0.as_slice() < from);
-                let behind = to.map_or(order.len(), |to| order.partition_point(|at| list.rows[*at].0.as_slice() < to));
-                Box::new(order[first..behind.max(first)].iter().rev().map(|at| list.row(*at)))
+                let first = order.partition_point(|number| list.key(*number) < from);
+                let behind = to.map_or(order.len(), |to| order.partition_point(|number| list.key(*number) < to));
+                Box::new(order[first..behind.max(first)].iter().rev().map(|number| list.row(*number)))
             }
             Self::Sorted(rows) => {
                 let to = to.map_or(Bound::Unbounded, Bound::Excluded);
-                Box::new(rows.range::<[u8], _>((Bound::Included(from), to)))
+                let rows = rows.range::<[u8], _>((Bound::Included(from), to));
+                Box::new(rows.map(|(key, value)| (key.as_slice(), value.as_deref())))
             }
         }
     }
@@ -135,14 +303,9 @@ impl Overlay {
     /// Every key once, in order.
     pub(super) fn in_order(&self) -> Vec<Row<'_>> {
         match self {
-            Self::Hashed(rows) => {
-                let mut rows: Vec<Row<'_>> = rows.iter().collect();
-                rows.sort_unstable_by_key(|(key, _)| *key);
-                rows
-            }
             Self::Listed(list) => {
                 let mut rows: Vec<Row<'_>> = Vec::with_capacity(list.rows.len());
-                for row in list.order().iter().map(|at| list.row(*at)) {
+                for row in list.order().iter().map(|number| list.row(*number)) {
                     match rows.last_mut() {
                         Some(before) if before.0 == row.0 => *before = row,
                         _ => rows.push(row),
@@ -150,7 +313,100 @@ impl Overlay {
                 }
                 rows
             }
-            Self::Sorted(rows) => rows.iter().collect(),
+            Self::Sorted(rows) => rows.iter().map(|(key, value)| (key.as_slice(), value.as_deref())).collect(),
+        }
+    }
+}
+
+/// Appends these bytes.
+pub(super) fn copying(bytes: &[u8]) -> impl FnOnce(&mut Vec<u8>) {
+    |out| out.extend_from_slice(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A step on two requests over one family: write, remove, walk, done.
+    #[derive(Debug, Clone)]
+    enum Step {
+        Insert(u8, Option<u8>),
+        Walk(u8, u8),
+        Keep,
+        TakeBack,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            6 => (0..20_u8, prop::option::of(any::<u8>())).prop_map(|(key, value)| Step::Insert(key, value)),
+            2 => (0..20_u8, 0..20_u8).prop_map(|(from, to)| Step::Walk(from, to)),
+            1 => Just(Step::Keep),
+            1 => Just(Step::TakeBack),
+        ];
+        prop::collection::vec(step, 0..60)
+    }
+
+    /// Keys of different lengths, some the beginning of others.
+    fn key_of(number: u8) -> Vec<u8> {
+        [vec![7; usize::from(number % 3) * 9], vec![number / 3]].concat()
+    }
+
+    type Model = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+    fn same(overlay: &Overlay, model: &Model, hasher: &RandomState) {
+        let rows: Vec<Row<'_>> = model.iter().map(|(key, value)| (key.as_slice(), value.as_deref())).collect();
+        assert_eq!(overlay.in_order(), rows);
+        assert_eq!(overlay.is_empty(), model.is_empty());
+        for number in 0..20 {
+            let key = key_of(number);
+            let found = overlay.get(overlay.hash(hasher, &key), &key);
+            assert_eq!(found, model.get(&key).map(Option::as_deref));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_kind_holds_what_was_written_last(steps in steps()) {
+            let hasher = RandomState::new();
+            for (family, workload) in
+                [(Family::Feed, Workload::Log), (Family::Documents, Workload::Point), (Family::Local, Workload::Small)]
+            {
+                let mut kept = (Overlay::of(family, workload), Model::new());
+                let mut open = (Overlay::of(family, workload), Model::new());
+                for step in &steps {
+                    match step {
+                        Step::Insert(key, value) => {
+                            let key = key_of(*key);
+                            let value = value.map(|value| vec![value]);
+                            open.0.insert(&hasher, copying(&key), value.as_deref().map(copying));
+                            open.1.insert(key, value);
+                        }
+                        Step::Walk(from, to) => {
+                            let (from, to) = (key_of(*from).min(key_of(*to)), key_of(*from).max(key_of(*to)));
+                            let mut found = Model::new();
+                            for (key, value) in open.0.between(&from, Some(&to)) {
+                                found.entry(key.to_vec()).or_insert(value.map(<[u8]>::to_vec));
+                            }
+                            let inside = |key: &Vec<u8>| *key >= from && *key < to;
+                            let expected: Model =
+                                open.1.clone().into_iter().filter(|(key, _)| inside(key)).collect();
+                            prop_assert_eq!(found, expected);
+                        }
+                        Step::Keep => {
+                            same(&open.0, &open.1, &hasher);
+                            kept.0.absorb(&hasher, &mut open.0);
+                            kept.1.append(&mut open.1);
+                        }
+                        Step::TakeBack => {
+                            open.0.clear();
+                            open.1.clear();
+                        }
+                    }
+                }
+                same(&open.0, &open.1, &hasher);
+                same(&kept.0, &kept.1, &hasher);
+            }
         }
     }
 }

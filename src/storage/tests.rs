@@ -1,5 +1,6 @@
 //! The promises of the store, on a real RocksDB in a temporary folder.
 
+use std::collections::hash_map::RandomState;
 use std::ops::ControlFlow;
 
 use proptest::prelude::*;
@@ -127,6 +128,7 @@ enum Step {
     Put(u8, u8),
     Delete(u8),
     Walk,
+    ReadAhead,
     Keep,
     RollBack,
 }
@@ -136,6 +138,7 @@ fn step() -> impl Strategy<Value = Step> {
         (0..24_u8, any::<u8>()).prop_map(|(key, value)| Step::Put(key, value)),
         (0..24_u8).prop_map(Step::Delete),
         Just(Step::Walk),
+        Just(Step::ReadAhead),
         Just(Step::Keep),
         Just(Step::RollBack),
     ]
@@ -145,7 +148,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
     /// A batch over committed rows reads like a map, forward and backward, key by key, request by request, and commits as
-    /// one: in a family that is kept in order while the batch is open, in one that is hashed, and in one that is a list.
+    /// one: in a family that is kept in order while the batch is open, in a list with an index and in one without.
     #[test]
     fn a_batch_reads_like_a_map(committed in proptest::collection::btree_map(0..24_u8, any::<u8>(), 0..12),
                                 steps in proptest::collection::vec(step(), 0..60), from in 0..24_u8, to in 0..30_u8,
@@ -160,7 +163,7 @@ proptest! {
             Ok::<(), StorageError>(())
         });
         runtime().block_on(seed).expect("seed");
-        let mut batch = Batch::new(&store.inner.db, None);
+        let mut batch = Batch::new(&store.inner.db, &RandomState::new(), None, || None);
         let mut model = committed;
         let mut kept = model.clone();
         for step in steps {
@@ -176,6 +179,10 @@ proptest! {
                 Step::Walk => {
                     let all: Vec<_> = model.iter().map(|(key, value)| (vec![*key], vec![*value])).collect();
                     prop_assert_eq!(rows_of(&batch, family, &Range::prefix(b"")), all);
+                }
+                Step::ReadAhead => {
+                    let keys: Vec<Vec<u8>> = (0..24).map(|key| vec![key]).collect();
+                    batch.read_ahead(family, &keys).expect("read");
                 }
                 Step::Keep => {
                     batch.keep();
@@ -199,7 +206,7 @@ proptest! {
         for (key, value) in keys.iter().zip(&values) {
             prop_assert_eq!(&batch.get_bytes(family, key).expect("read"), value);
         }
-        let (layer, _) = batch.finish();
+        let (layer, _, _) = batch.finish();
         let committed = layer.engine_batch(&store.inner.db).and_then(|batch| Ok(store.inner.db.write(batch)?));
         committed.expect("write");
         let kept: Vec<_> = kept.into_iter().map(|(key, value)| (vec![key], vec![value])).collect();
@@ -300,10 +307,10 @@ fn marks_of_rows_end_with_a_write_and_only_with_one() {
 fn no_mark_is_given_while_a_row_is_being_written() {
     let folder = tempfile::tempdir().expect("folder");
     let store = open(folder.path());
-    let mut batch = Batch::new(&store.inner.db, None);
+    let mut batch = Batch::new(&store.inner.db, &RandomState::new(), None, || None);
     batch.put_bytes(Family::Accounts, b"ann".to_vec(), b"1".to_vec());
     batch.keep();
-    let (layer, _) = batch.finish();
+    let (layer, _, _) = batch.finish();
     let versions = store.row_versions();
     let mark = || versions.mark(&FOLLOWED, &"ann".to_owned());
     let before = mark().expect("nobody writes");

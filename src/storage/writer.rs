@@ -6,9 +6,10 @@
 //! durable. A closure that fails or panics is rolled back alone.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use std::collections::hash_map::RandomState;
 use std::thread::Thread;
 use std::time::Duration;
 
@@ -27,6 +28,10 @@ const BATCH_BYTES: usize = 8 << 20;
 const BATCH_REQUESTS: usize = 1024;
 /// How often new work is looked for while the batch before is on its way to the disk.
 const GATHERING: Duration = Duration::from_micros(200);
+/// Layers whose memory is kept for later batches: two of a batch, one on its way, one that was on its way before.
+const SPARE_LAYERS: usize = 4;
+/// A layer that holds more than this many bytes is not kept.
+const SPARE_BYTES: usize = 4 << 20;
 
 type Answer = Box<dyn FnOnce(StorageResult<()>) + Send>;
 pub(super) type Job = Box<dyn FnOnce(&mut Batch<'_>) -> Answer + Send>;
@@ -96,12 +101,31 @@ struct Flight {
 }
 
 /// How far the disk is: numbers of batches.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Progress {
     /// Batches that are done, durable or failed.
     done: AtomicU64,
     /// The last batch that failed; what builds on it fails too.
     failed: AtomicU64,
+    /// Empty layers: memory that a later batch need not take anew from the system.
+    spare: Mutex<Vec<Layer>>,
+}
+
+impl Progress {
+    fn take_spare(&self) -> Option<Layer> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    fn give_back(&self, mut layer: Layer) {
+        if layer.capacity() > SPARE_BYTES {
+            return;
+        }
+        layer.clear();
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < SPARE_LAYERS {
+            spare.push(layer);
+        }
+    }
 }
 
 /// The writer's thread: ends when every [`Store`] is gone or the store is closed.
@@ -117,6 +141,7 @@ pub(super) fn run(inner: &Arc<Inner>, mut queue: mpsc::Receiver<Job>) {
         committer.spawn(move || commit_all(&inner, &progress, &writer, &flights))
     };
     let Ok(committing) = committing else { return };
+    let hasher = RandomState::new();
     let mut on_its_way: Option<Arc<Layer>> = None;
     let mut number = 0;
     while let Some(first) = queue.blocking_recv() {
@@ -124,7 +149,7 @@ pub(super) fn run(inner: &Arc<Inner>, mut queue: mpsc::Receiver<Job>) {
             on_its_way = None;
         }
         number += 1;
-        let mut batch = Batch::new(&inner.db, on_its_way.clone());
+        let mut batch = Batch::new(&inner.db, &hasher, on_its_way.clone(), || progress.take_spare());
         let builds_on = on_its_way.is_some();
         let mut answers = vec![first(&mut batch)];
         while batch.bytes() < BATCH_BYTES && answers.len() < BATCH_REQUESTS {
@@ -135,7 +160,8 @@ pub(super) fn run(inner: &Arc<Inner>, mut queue: mpsc::Receiver<Job>) {
                 Err(_) => std::thread::park_timeout(GATHERING),
             }
         }
-        let (layer, announcements) = batch.finish();
+        let (layer, announcements, spare) = batch.finish();
+        progress.give_back(spare);
         on_its_way = Some(Arc::clone(&layer));
         if sender.send(Flight { layer, announcements, answers, number, builds_on }).is_err() {
             return;
@@ -150,7 +176,7 @@ pub(super) fn run(inner: &Arc<Inner>, mut queue: mpsc::Receiver<Job>) {
 
 /// The committer's thread: one batch after the other, each durable before it is answered.
 fn commit_all(inner: &Inner, progress: &Progress, writer: &Thread, flights: &std::sync::mpsc::Receiver<Flight>) {
-    // The writer has let go of a batch when it sends the next: then it is this thread that frees the memory.
+    // The writer has let go of a batch when it sends the next: then its memory is free.
     let mut before = None;
     while let Ok(Flight { layer, announcements, answers, number, builds_on }) = flights.recv() {
         let outcome = match builds_on && progress.failed.load(Ordering::Acquire) + 1 == number {
@@ -170,9 +196,10 @@ fn commit_all(inner: &Inner, progress: &Progress, writer: &Thread, flights: &std
         for answer in answers {
             answer(outcome.clone());
         }
-        before = Some(layer);
+        if let Some(layer) = before.replace(layer).and_then(Arc::into_inner) {
+            progress.give_back(layer);
+        }
     }
-    drop(before);
 }
 
 fn commit(inner: &Inner, layer: &Layer) -> StorageResult<()> {
