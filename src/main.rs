@@ -40,7 +40,7 @@ enum Command {
     Place(place::PlaceArguments),
     /// Devices: list, show, retire, cut, order to erase.
     Device(device::DeviceArguments),
-    /// Accounts: create, list, link, sheet, password, disable, enable, retire, cut.
+    /// Accounts: create, import, list, link, sheet, password, disable, enable, retire, cut.
     Account(account::AccountArguments),
     /// Links on their way to people: list, retry, cancel.
     Outbox(outbox::OutboxArguments),

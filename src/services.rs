@@ -14,6 +14,7 @@ use std::time::Duration;
 use self::body_memory::BodyMemory;
 use self::operator_reads::OperatorReads;
 use self::outbox::Outbox;
+use crate::accounts::external_ids;
 use crate::accounts::ledger_copy::Ledger;
 use crate::accounts::login::Logins;
 use crate::accounts::password::{Credential, PasswordPolicy};
@@ -31,7 +32,8 @@ use crate::documents::manifests::forget_old;
 use crate::documents::receipts::ReceiptKey;
 use crate::documents::restarts::Restarts;
 use crate::documents::tables::DatabaseRow;
-use crate::storage::{Family, Memory, Range, Read, StorageResult, Store};
+use crate::documents::users::USERS;
+use crate::storage::{Batch, Family, Memory, Range, Read, StorageResult, Store};
 
 /// How often the clock's mark is kept and expired sessions are forgotten.
 const HOUSEKEEPING_SECONDS: u64 = 30;
@@ -118,9 +120,20 @@ impl Services {
                 services.create_database(name, false, "").await?;
             }
         }
+        services.list_external_ids().await?;
         tokio::spawn(Arc::clone(&services.ledger).follow());
         services.erase_deleted();
         Ok(services)
+    }
+
+    /// Makes the list of external ids in a store that is older than it.
+    async fn list_external_ids(&self) -> DocumentResult<()> {
+        let users = self.catalogue.find(USERS)?.id();
+        let complete = move |batch: &mut Batch<'_>| match external_ids::is_incomplete(batch)? {
+            true => external_ids::complete(batch, crate::documents::users::external_ids(batch, users)?),
+            false => Ok(()),
+        };
+        Ok(self.store.write(complete).await?)
     }
 
     /// The settings as they stand.

@@ -98,7 +98,8 @@ fn run_file(name: &str) {
         // Time never runs backwards: the test begins some days ago, and moves on to today.
         clock.set(-30 * 86_400);
     }
-    let options = TestServer::options();
+    // Each test deletes its accounts, all together more than one person may within an hour.
+    let options = TestServer::options().config("[settle]\nretirements_alone = 0\n");
     let server = clock.iter().fold(options, |options, clock| clock.of(options)).start();
     let second = (name == "servers").then(TestServer::start);
     let mut node = node();

@@ -396,3 +396,15 @@ fn an_administrator_of_accounts_cannot_tell_a_full_database_from_an_empty_one() 
     };
     assert_eq!(pages(true), pages(false));
 }
+
+#[test]
+fn whoever_has_not_come_yet_is_shown_so_and_gets_another_link() {
+    let server = district(false);
+    let shell = json!({"name": "nia", "roles": ["chw"], "places": ["area-1"], "prepared": true});
+    server.admin().post("/_accounts", &shell).expect(201);
+    let mut browser = Browser::logged_in(&server, "boss", PASSWORD);
+    let listed = whole(&browser.get("/accounts?state=prepared"));
+    assert!(listed.contains("nia") && !listed.contains("/_console/accounts/ann"), "{listed}");
+    let page = whole(&browser.get("/accounts/nia"));
+    assert!(page.contains("waits for its person") && page.contains("Make a link"), "{page}");
+}

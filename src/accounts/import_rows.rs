@@ -10,6 +10,8 @@ use std::collections::HashMap;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+pub mod named_places;
+pub mod result_file;
 mod spreadsheet;
 
 /// The most rows of a file.
@@ -22,6 +24,8 @@ pub const MOST_CELL_BYTES: usize = 64 << 10;
 pub const MOST_PROBLEMS: usize = 100;
 /// Names of columns and members that contain this are ignored.
 pub const EXCLUDED: &str = ":excluded";
+/// In JSON, the line of the file that a row was taken from: what is said of it names that.
+const LINE: &str = "import.line:excluded";
 
 /// How deep the fields of a contact or place may be nested.
 const MOST_DEPTH: usize = 16;
@@ -245,6 +249,11 @@ impl Reader<'_> {
         for (column, value) in members {
             if column == spreadsheet::STATUS {
                 row.done = matches!(value.as_str(), Some("imported" | "skipped"));
+            }
+            if column == LINE
+                && let Some(line) = value.as_u64()
+            {
+                row.line = line;
             }
             if column.contains(EXCLUDED) || is_empty(&value) {
                 continue;

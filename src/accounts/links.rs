@@ -15,7 +15,7 @@ use super::login::LoginError;
 use super::outbox::{self, MessageId};
 use super::tables::{ACCOUNTS, AccountRow};
 use super::withdrawals::Actor;
-use crate::audit;
+use crate::audit::{self, Entry};
 use crate::storage::{Batch, Family, Range, Read, StorageError, StorageResult, from_json_row, json_row};
 
 const TOKEN_BYTES: usize = 32;
@@ -164,7 +164,8 @@ pub fn problem(row: &LinkRow, account: Option<&AccountRow>, now: u64) -> Option<
 /// What every token that nobody made is told.
 pub const UNKNOWN: &str = "This link is not valid. Ask for a new one.";
 
-/// Uses a link up. Gives its account. Two who come at the same moment come one after the other here.
+/// Uses a link up. Gives its account, which is active from now on if it waited for its person. Two who come at the same moment
+/// come one after the other here.
 ///
 /// # Errors
 /// `401` with the reason when it does not work, or a failure of the store.
@@ -180,7 +181,14 @@ pub fn redeem(
     }
     put(batch, fingerprint, &LinkRow { used: now, ..row.clone() });
     outbox::used(batch, &row.account, fingerprint, now)?;
-    Ok((row.account, account.unwrap_or_default()))
+    let mut account = account.unwrap_or_default();
+    if account.prepared {
+        account.prepared = false;
+        batch.put(&ACCOUNTS, &row.account, &account);
+        let entry = Entry::new(now, &row.account, "account.activate").account(&row.account);
+        audit::append(batch, &entry.detail("made", account.made))?;
+    }
+    Ok((row.account, account))
 }
 
 /// A link that somebody made once.

@@ -24,7 +24,7 @@ use super::password::{Credential, SALT_BYTES};
 use super::security::ADMIN_ROLE;
 use super::session_cookie::{CookieKey, CookieSettings, PresentedCookie, SessionToken, read_cookie};
 use super::standing::{Judged, Right, Standing, judge};
-use super::tables::{ACCOUNTS, AccountRow, Closed, SESSIONS, SessionRow};
+use super::tables::{ACCOUNTS, AccountRow, SESSIONS, SessionRow};
 use super::throttle::{Attempt, Source, Throttle, ThrottleLimits};
 use super::wipes::{raise_alarm, was_reported};
 use super::withdrawals::{Pass, note_contact};
@@ -584,6 +584,7 @@ impl Logins {
 
 impl Identity {
     fn of_account(account: AccountRow) -> Vec<Self> {
+        let active = account.is_active();
         let AccountRow { epoch, roles, needs_second_factor, .. } = account;
         let parsed = |text: Option<String>| text.and_then(|text| Credential::from_text(&text));
         let former = account.former.into_iter().rev().map(|former| Self {
@@ -595,7 +596,7 @@ impl Identity {
         });
         let credential = parsed(account.credential);
         let present = Self { operator: false, credential, epoch, roles, needs_second_factor };
-        let present = Some(present).filter(|_| account.closed == Closed::Open);
+        let present = Some(present).filter(|_| active);
         present.into_iter().chain(former).collect()
     }
 }

@@ -10,6 +10,7 @@ pub mod credential_memory;
 pub mod enrolments;
 pub mod error;
 pub mod event_cursors;
+pub mod external_ids;
 pub mod glass;
 pub mod guard;
 pub mod holders;

@@ -344,6 +344,21 @@ impl PasswordPolicy {
     }
 }
 
+/// A password of almost 80 random bits that can be read out over the telephone: 16 letters and digits that look alike no other.
+#[must_use]
+pub fn made_up(random: [u8; 16]) -> String {
+    const LETTERS: &[u8; 31] = b"abcdefghjkmnpqrstuvwxyz23456789";
+    let mut text = String::new();
+    for (at, byte) in random.into_iter().enumerate() {
+        if at > 0 && at % 4 == 0 {
+            text.push('-');
+        }
+        let letter = LETTERS[usize::from(byte) % LETTERS.len()];
+        text.push(char::from(letter));
+    }
+    text
+}
+
 /// The passwords at the top of every published list, in lower case, and some at home here. Separated by spaces.
 const COMMON_PASSWORDS: &str = "\
     000000 0000000000 00000000 0123456789 102030 10203040 111111 11111111 112233 11223344 121212 123123 \
@@ -378,7 +393,7 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
 mod tests {
     use serde_json::{Map, Value, json};
 
-    use super::{CREDENTIAL_MEMBERS, Credential, PasswordPolicy};
+    use super::{CREDENTIAL_MEMBERS, Credential, PasswordPolicy, made_up};
 
     /// Computed with Python's hashlib, for the password `s3crét`: PRF, iterations, derived key.
     const PBKDF2: [(&str, u32, &str); 5] = [
@@ -540,5 +555,14 @@ mod tests {
             let reason = format!("Password does not conform to requirements. {advice}");
             assert_eq!((error.status(), error.reason()), (400, reason.as_str()));
         }
+    }
+
+    #[test]
+    fn made_up_passwords_can_be_read_out() {
+        assert_eq!(made_up([0; 16]), "aaaa-aaaa-aaaa-aaaa");
+        let password = made_up(*b"0123456789abcdef");
+        assert_eq!(password.len(), 19);
+        assert!(password.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'));
+        assert!(!password.contains(['0', '1', 'i', 'l', 'o']), "{password}");
     }
 }

@@ -164,7 +164,7 @@ fn ends_of(account: &AccountRow, epoch: u64, device: &Enrolment) -> [Option<With
     let cut = device.cut.map(|at| Withdrawal { cause: Cause::Lost, at, drain: Drain::NONE });
     let of_account = match account.former.iter().find(|former| former.epoch == epoch) {
         Some(former) => Some(former.withdrawal),
-        None if epoch == account.epoch && account.is_open() => None,
+        None if epoch == account.epoch && account.is_active() => None,
         // An epoch that nobody knows any more, or one of a future that a restore took away.
         None => Some(Withdrawal { cause: Cause::AccountRetired, at: 0, drain: Drain { window: 1, cap: 0 } }),
     };

@@ -9,8 +9,9 @@ pub const ACCOUNTS: Table<String, AccountRow> = Table::new(Family::Accounts);
 pub const SESSIONS: Table<[u8; 32], SessionRow> = Table::new(Family::Sessions);
 
 const VERSION: u8 = 1;
-/// Version 2 has places and contact, version 3 also what was withdrawn, version 4 whether there is a document.
-const ACCOUNT_VERSION: u8 = 4;
+/// Version 2 has places and contact, version 3 also what was withdrawn, version 4 whether there is a document, version 5 when it
+/// was made, whether it waits for its person, and the programme's own name for it.
+const ACCOUNT_VERSION: u8 = 5;
 /// Version 2 has the device.
 const SESSION_VERSION: u8 = 2;
 
@@ -35,6 +36,12 @@ pub struct AccountRow {
     pub closed: Closed,
     /// Epochs that ended, oldest first: their credentials may still push for a while.
     pub former: Vec<Former>,
+    /// A shell: nobody can log in with it until its person uses a link.
+    pub prepared: bool,
+    /// When it was made, in seconds since 1970; 0: before this was noted.
+    pub made: u64,
+    /// The programme's own name for it (`external_id`).
+    pub external_id: Option<String>,
 }
 
 /// Whether an account is closed to logins.
@@ -63,16 +70,22 @@ pub struct Former {
 }
 
 impl AccountRow {
-    /// Whether new logins are taken.
+    /// Whether it is neither disabled nor retired: links may be made and used.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.closed == Closed::Open
     }
 
+    /// Whether its credentials are worth anything: it is open, and its person has activated it.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.is_open() && !self.prepared
+    }
+
     /// The roles of credentials of an epoch. `None`: it is not remembered.
     #[must_use]
     pub fn roles_in(&self, epoch: u64) -> Option<&[String]> {
-        if self.is_open() && epoch == self.epoch {
+        if self.is_active() && epoch == self.epoch {
             return Some(&self.roles);
         }
         self.former.iter().rev().find(|former| former.epoch == epoch).map(|former| former.roles.as_slice())
@@ -143,6 +156,9 @@ impl Value for AccountRow {
             former.encode(out);
         }
         out.push(u8::from(self.exists));
+        out.push(u8::from(self.prepared));
+        out.varint(self.made);
+        out.string(self.external_id.as_deref().unwrap_or_default().as_bytes());
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
@@ -169,6 +185,11 @@ impl Value for AccountRow {
             // Nothing of a deleted account was kept but its epochs.
             _ => row.credential.is_some() || !row.roles.is_empty() || !row.places.is_empty() || row.contact.is_some(),
         };
+        if version >= 5 {
+            row.prepared = from.byte()? == 1;
+            row.made = from.varint()?;
+            row.external_id = Some(from.text()?.to_owned()).filter(|id| !id.is_empty());
+        }
         Some(row)
     }
 }
@@ -234,7 +255,8 @@ mod tests {
             let account = AccountRow {
                 exists: operator, epoch, credential, places: roles.clone(), roles, needs_second_factor: operator,
                 contact: Some(name.clone()).filter(|name| !name.is_empty()),
-                closed: Closed::ALL[cause % 3], former: vec![former; cause],
+                closed: Closed::ALL[cause % 3], former: vec![former; cause], prepared: operator, made: epoch,
+                external_id: Some(name.clone()).filter(|id| !id.is_empty()),
             };
             let session = SessionRow { name, operator, epoch, born: 1, expires: 2, lifetime: 3, device: [4; 16] };
             let (mut a, mut s) = (Vec::new(), Vec::new());

@@ -98,6 +98,8 @@ pub struct AccountFacts {
     pub places: Vec<String>,
     /// The person it acts as (`contact_id`).
     pub contact: Option<String>,
+    /// The programme's own name for it (`external_id`), without blanks around it.
+    pub external_id: Option<String>,
 }
 
 /// The body of a `_users` document: its members in their order, each value as the client wrote it. Members that begin
@@ -246,6 +248,7 @@ impl UserDocument {
                 place => id_in(&place).into_iter().collect(),
             },
             contact: id_in(&self.value("contact_id")),
+            external_id: self.string("external_id").map(|id| id.trim().to_owned()).filter(|id| !id.is_empty()),
         })
     }
 

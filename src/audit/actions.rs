@@ -1,7 +1,8 @@
 //! Every action that an entry of the audit log can have, in one list: so that a word in a configuration can be known to be none.
 
 /// Each action, by name.
-pub const ACTIONS: [&str; 63] = [
+pub const ACTIONS: [&str; 65] = [
+    "account.activate",
     "account.change",
     "account.create",
     "account.cut",
@@ -9,6 +10,7 @@ pub const ACTIONS: [&str; 63] = [
     "account.disable",
     "account.enable",
     "account.epoch",
+    "account.prepare",
     "account.retire",
     "audit.export",
     "config.remove",

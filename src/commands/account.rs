@@ -6,10 +6,12 @@ use std::io::Read as _;
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
+use super::account_import::{self, ImportArguments};
 use super::account_making::{self, Making};
 use super::account_sheet::{self, SheetArguments};
 use super::device::{devices_of, foretold};
 use super::remote::{Acting, Remote, ask, escaped};
+use crate::accounts::password::made_up;
 use crate::clock::random;
 
 /// Arguments of `settle account`.
@@ -23,6 +25,12 @@ pub struct AccountArguments {
 enum Action {
     #[command(flatten)]
     Making(Making),
+    /// Make the accounts of a CSV or JSON file, and change those that are there already; goes on where it was stopped.
+    ///
+    /// Columns are the CHT's: `username` or `external_id`, `roles`, `place` or `place.NAME`…, `contact` or `contact.NAME`…, `phone`,
+    /// `email`, `language`, `fullname`. Dots make nested fields; columns with `:excluded` in their names are for yourself. Each row is done
+    /// wholly or not at all. What became of the rows, with their links, goes into a file that can be fed in again.
+    Import(Box<ImportArguments>),
     /// Print a sheet of cards with links as QR codes, into a file. The accounts' earlier links end.
     Sheet(SheetArguments),
     /// Give another password: made up and printed once, or read from standard input. Old logins may push, and nothing else.
@@ -88,6 +96,7 @@ pub fn run(arguments: AccountArguments) -> anyhow::Result<()> {
         |drain: &Option<String>| drain.as_ref().map(|drain| format!("?drain={}", escaped(drain))).unwrap_or_default();
     match arguments.action {
         Action::Making(making) => account_making::run(making),
+        Action::Import(arguments) => account_import::run(&arguments),
         Action::Sheet(arguments) => account_sheet::run(&arguments),
         Action::Password(arguments) => change_password(&arguments, &drained(&arguments.withdraw.drain)),
         Action::Disable(WithdrawArguments { named, drain }) => {
@@ -189,20 +198,6 @@ fn change_password(arguments: &PasswordArguments, query: &str) -> anyhow::Result
     Ok(())
 }
 
-/// A password of almost 80 random bits that can be read out over the telephone: 16 letters and digits that look alike no other.
-fn made_up(random: [u8; 16]) -> String {
-    const LETTERS: &[u8; 31] = b"abcdefghjkmnpqrstuvwxyz23456789";
-    let mut text = String::new();
-    for (at, byte) in random.into_iter().enumerate() {
-        if at > 0 && at % 4 == 0 {
-            text.push('-');
-        }
-        let letter = LETTERS[usize::from(byte) % LETTERS.len()];
-        text.push(char::from(letter));
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,14 +211,5 @@ mod tests {
         let lines = "ann at 5: active\nroles: chw\nplaces: a, b\nmedic: sees places down to depth 2\n\
             lent: c to read until 9 by bob\n1 2 account.create by root\n";
         assert_eq!(reach_in_words(&told), lines);
-    }
-
-    #[test]
-    fn made_up_passwords_can_be_read_out() {
-        assert_eq!(made_up([0; 16]), "aaaa-aaaa-aaaa-aaaa");
-        let password = made_up(*b"0123456789abcdef");
-        assert_eq!(password.len(), 19);
-        assert!(password.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'));
-        assert!(!password.contains(['0', '1', 'i', 'l', 'o']), "{password}");
     }
 }

@@ -61,6 +61,9 @@ pub struct CreateArguments {
     /// The scoped database of place and contact, if there are several.
     #[arg(long)]
     database: Option<String>,
+    /// Make a shell: nobody can log in until its person uses the link.
+    #[arg(long)]
+    prepared: bool,
     #[command(flatten)]
     sending: Sending,
     #[command(flatten)]
@@ -76,7 +79,7 @@ pub struct ListArguments {
     /// Only those with this role.
     #[arg(long)]
     role: Option<String>,
-    /// Only those that are active, disabled or retired.
+    /// Only those that are active, prepared, disabled or retired.
     #[arg(long)]
     state: Option<String>,
     /// Only those with this text in a name, a number or an id.
@@ -124,7 +127,7 @@ impl CreateArguments {
             "name": self.name, "roles": self.roles, "places": place.map_or_else(|| json!(self.places), |place| json!([place])),
             "contact": contact.or_else(|| self.new_contact.as_ref().map(|name| json!({"name": name}))),
             "fullname": self.fullname, "phone": self.phone, "email": self.email, "locale": self.locale,
-            "external_id": self.external_id, "database": self.database, "send": self.sending.send,
+            "external_id": self.external_id, "database": self.database, "send": self.sending.send, "prepared": self.prepared,
         })
     }
 }

@@ -17,9 +17,11 @@ use raw_limits::StorageLimits;
 use report::{Figure, Report};
 use server::Server;
 
+mod accounts;
 pub mod client;
 pub mod country;
 pub mod footprint;
+mod goals;
 mod handover;
 pub mod longpoll;
 pub mod raw_limits;
@@ -37,9 +39,12 @@ const DATABASE: &str = "settle_bench";
 /// Measures a server and prints a table.
 #[derive(Debug, clap::Args)]
 pub struct BenchArguments {
-    /// `scope`: scoped databases while they grow; `handover`: ends of rights, manifests, the standing; instead of the
-    /// workloads of a plain database.
+    /// `scope`: scoped databases while they grow; `handover`: ends of rights, manifests, the standing; `accounts`: a
+    /// spreadsheet of accounts; instead of the workloads of a plain database.
     pub subject: Option<Subject>,
+    /// With `accounts`: rows of the spreadsheet.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub rows: u64,
     /// With `scope`: the numbers of documents at which it measures, growing.
     #[arg(long, value_delimiter = ',', value_name = "N", default_values_t = [100_000, 1_000_000, 5_000_000])]
     pub sizes: Vec<u64>,
@@ -76,6 +81,8 @@ pub enum Subject {
     Scope,
     /// Withdrawn rights.
     Handover,
+    /// Accounts in bulk.
+    Accounts,
 }
 
 /// The workloads, in the order in which they run.
@@ -170,6 +177,7 @@ pub fn run(arguments: BenchArguments) -> anyhow::Result<()> {
             match subject {
                 Subject::Scope => scope::run(&program, &scratch, &arguments.sizes, arguments.json).await,
                 Subject::Handover => handover::run(&program, &scratch, arguments.quick, arguments.json).await,
+                Subject::Accounts => accounts::run(&program, &scratch, arguments.rows, arguments.json).await,
             }
         });
     }

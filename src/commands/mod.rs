@@ -1,6 +1,7 @@
 //! The commands of the command line, one file each. Errors say what to do next.
 
 pub mod account;
+pub mod account_import;
 pub mod account_making;
 pub mod account_sheet;
 pub mod audit;

@@ -24,6 +24,7 @@ use crate::accounts::standing::Drain;
 use crate::accounts::tables::{ACCOUNTS, AccountRow};
 use crate::accounts::user_document::{ID_PREFIX, UserDocument};
 use crate::accounts::withdrawals::Actor;
+use crate::audit;
 use crate::storage::{Batch, Read, StorageResult};
 
 /// Characters of a name.
@@ -66,6 +67,8 @@ pub struct NewAccount {
     pub link: bool,
     /// … and sent to it.
     pub send: bool,
+    /// It is a shell: nobody can log in until its person uses a link. It has no password until then.
+    pub prepared: bool,
 }
 
 /// What is to change about an account; `None`: stays as it is.
@@ -147,6 +150,12 @@ impl Desk<'_> {
     fn derived(&self, what: &str) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new_keyed(&self.random);
         *hasher.update(what.as_bytes()).finalize().as_bytes()
+    }
+
+    /// The same desk with other random bytes: for one of several things that are made in one request.
+    #[must_use]
+    pub(super) fn apart(&self, what: &str) -> Self {
+        Self { random: self.derived(what), ..self.clone() }
     }
 
     pub(super) fn fresh_id(&self, what: &str) -> String {
@@ -258,6 +267,11 @@ pub fn create(batch: &mut Batch<'_>, desk: &Desk<'_>, wanted: &NewAccount) -> Do
 /// As [`create`].
 pub(super) fn create_as(batch: &mut Batch<'_>, desk: &Desk<'_>, wanted: &NewAccount) -> DocumentResult<Created> {
     check_roles(&wanted.roles)?;
+    if wanted.prepared && wanted.credential.is_some() {
+        return Err(
+            Error::bad_request("A prepared account has no password: its person activates it with a link.").into()
+        );
+    }
     let name = match &wanted.name {
         Some(name) => {
             check_name(name)?;
@@ -302,6 +316,9 @@ pub(super) fn create_as(batch: &mut Batch<'_>, desk: &Desk<'_>, wanted: &NewAcco
     let mut writing = Writing::begin(batch, desk.users)?;
     make(&mut writing, &name, desk.user_author(), &document)?;
     writing.end()?;
+    if wanted.prepared {
+        prepare(batch, desk, &name)?;
+    }
     if let Some(scoped) = desk.scoped {
         let mut writing = Writing::begin_as(batch, scoped, desk.author())?;
         writing.put_user_settings(&name, &document)?;
@@ -311,6 +328,27 @@ pub(super) fn create_as(batch: &mut Batch<'_>, desk: &Desk<'_>, wanted: &NewAcco
         created.link = Some(desk.link(batch, &name, wanted.send)?);
     }
     Ok(created)
+}
+
+/// Makes a shell of an account that was just made.
+fn prepare(batch: &mut Batch<'_>, desk: &Desk<'_>, name: &str) -> DocumentResult<()> {
+    let key = name.to_owned();
+    let row = batch.get(&ACCOUNTS, &key)?.unwrap_or_default();
+    batch.put(&ACCOUNTS, &key, &AccountRow { prepared: true, ..row });
+    Ok(audit::append(batch, &desk.actor.entry("account.prepare").account(name))?)
+}
+
+/// Whether an account can have a password: a shell cannot.
+///
+/// # Errors
+/// `409` for a shell.
+pub fn require_activated(account: &AccountRow, name: &str) -> Result<(), Error> {
+    if account.prepared {
+        let reason =
+            format!("{name} is prepared: it can have a password when its person has activated it with a link.");
+        return Err(Error::new(ErrorKind::Conflict, reason));
+    }
+    Ok(())
 }
 
 /// Changes an account: its document, its user-settings, a place and a contact if they are new.
@@ -344,6 +382,9 @@ fn change_as(
 ) -> DocumentResult<()> {
     let stored = desk.require_account(batch, name)?;
     desk.require_given(batch, wanted.roles.as_deref(), wanted.places.as_deref())?;
+    if wanted.credential.is_some() {
+        require_activated(&stored, name)?;
+    }
     let mut texts = Vec::new();
     for (member, text) in &wanted.texts {
         texts.push((*member, text.as_ref().map(|text| checked(member, text)).transpose()?));
@@ -419,13 +460,15 @@ pub fn remove(batch: &mut Batch<'_>, desk: &Desk<'_>, name: &str) -> DocumentRes
 }
 
 impl NewAccount {
-    /// The account that a row of a file wants. Its password, if it has one, was hashed before.
+    /// The account that a row of a file wants. Its password, if it has one, was hashed before; without one it can be a shell.
     #[must_use]
-    pub fn of_row(row: ImportedRow, credential: Option<Credential>) -> Self {
+    pub fn of_row(row: ImportedRow, credential: Option<Credential>, prepared: bool, send: bool) -> Self {
+        let link = row.link.unwrap_or(credential.is_none());
         Self {
             name: row.name,
-            link: row.link.unwrap_or(credential.is_none()),
-            send: false,
+            link,
+            send: link && send,
+            prepared: prepared && credential.is_none(),
             credential,
             roles: row.roles,
             places: row.places.into_iter().map(Party::from).collect(),

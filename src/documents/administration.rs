@@ -111,7 +111,7 @@ impl Charge {
 }
 
 /// The members of a stored document's winner; nothing when there is none.
-fn winner(reader: &impl Read, database: DatabaseId, id: &str) -> StorageResult<Value> {
+pub(super) fn winner(reader: &impl Read, database: DatabaseId, id: &str) -> StorageResult<Value> {
     let Some(row) = document(reader, database, id)? else { return Ok(Value::Null) };
     let Some(winner) = row.tree.winner().filter(|winner| !winner.deleted) else { return Ok(Value::Null) };
     let body = reader.get(&BODIES, &BodyKey::new(database, row.cluster, id, &winner.revision))?;

@@ -10,13 +10,14 @@ use settle_protocol::{Revision, document::write_revisions};
 use super::databases::Database;
 use super::error::DocumentResult;
 use super::tables::{BODIES, ChangeKey, DOCUMENTS, DatabaseId, PURGES, PurgeRow};
+use super::users::{UserAuthor, UserWrite};
 use super::write::{Before, Writing};
 use crate::storage::{Family, Range, Read, StorageResult, Store};
 
 /// Documents per job of the writer while compacting, so that nobody waits long.
 const COMPACT_AT_A_TIME: usize = 200;
 
-/// Removes leaves; says what was removed, per document asked for.
+/// Removes leaves; says what was removed, per document asked for. `purger`: who does it, where documents are accounts.
 ///
 /// # Errors
 /// `404` when the database is gone, or a failure of the store.
@@ -24,8 +25,10 @@ pub fn purge(
     writing: &mut Writing<'_, '_>,
     asked: &[(String, Vec<Revision>)],
     remembered: u64,
+    purger: Option<UserAuthor>,
 ) -> DocumentResult<BTreeMap<String, Vec<Revision>>> {
     let mut answer = BTreeMap::new();
+    let accounts = purger.map(UserWrite::of_purge);
     for (id, revisions) in asked {
         let mut purged = Vec::new();
         if let Some(mut row) = writing.document(id)? {
@@ -36,6 +39,9 @@ pub fn purge(
             }
             if !removed.is_empty() {
                 writing.place(id, Some(before), row)?;
+                if let Some(accounts) = &accounts {
+                    accounts.remember(writing, id)?;
+                }
             }
             purged = removed;
         }

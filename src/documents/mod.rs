@@ -11,6 +11,7 @@ pub mod changes;
 pub mod custody;
 pub mod databases;
 pub mod devices;
+pub mod enlisting;
 pub mod error;
 pub mod escrow;
 pub mod exposure;

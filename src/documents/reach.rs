@@ -21,6 +21,8 @@ const MOST_CHANGES: usize = 500;
 const KINDS: [&str; 4] = ["account", "device", "grant", "place"];
 /// What an account can log in with, in the words of the API.
 const ACTIVE: &str = "active";
+/// What waits for its person, in the same words.
+const PREPARED: &str = "prepared";
 
 /// A place that was lent to it.
 #[derive(Debug, Clone)]
@@ -52,6 +54,8 @@ struct Opened {
 struct Moment {
     exists: bool,
     state: &'static str,
+    /// Nobody has activated it yet.
+    prepared: bool,
     epoch: u64,
     roles: Vec<String>,
     places: Vec<String>,
@@ -114,7 +118,7 @@ impl Moment {
         match entry.action.as_str() {
             action @ ("account.create" | "account.change") => {
                 if action == "account.create" {
-                    self.state = ACTIVE;
+                    (self.state, self.prepared) = (ACTIVE, false);
                 }
                 self.exists = true;
                 self.roles = texts(details.get("roles"));
@@ -124,6 +128,8 @@ impl Moment {
             "account.delete" => {
                 (self.exists, self.roles, self.places, self.contact) = (false, Vec::new(), Vec::new(), None);
             }
+            "account.prepare" => self.prepared = true,
+            "account.activate" => self.prepared = false,
             "account.enable" => self.state = ACTIVE,
             "account.disable" => self.state = "disabled",
             "account.retire" => self.state = "retired",
@@ -165,6 +171,10 @@ impl Moment {
         }
     }
 
+    fn state_word(&self) -> &'static str {
+        if self.prepared && self.state == ACTIVE { PREPARED } else { self.state }
+    }
+
     /// What it saw of one database; nothing for one that it could not open.
     fn of_database(&self, account: &str, name: &str, opened: &Opened) -> Option<Value> {
         if !opened.security.is_member(Some(account), &self.roles) {
@@ -173,7 +183,7 @@ impl Moment {
         let (depth, report_depth, primary) = opened.settings.depth_of(&self.roles);
         let member = Member { roles: self.roles.clone(), ..Member::default() };
         let scope = Scope::of(account, &member, &opened.settings);
-        let logs_in = self.exists && self.state == ACTIVE;
+        let logs_in = self.exists && self.state_word() == ACTIVE;
         let sees = match opened.scoped {
             _ if !logs_in => "nothing",
             false => "everything",
@@ -267,7 +277,7 @@ pub fn reach_at(
         "at": at,
         "known_since": known_since,
         "exists": moment.exists,
-        "state": moment.exists.then_some(moment.state),
+        "state": moment.exists.then_some(moment.state_word()),
         "epoch": moment.epoch,
         "roles": moment.roles,
         "places": places,

@@ -107,7 +107,7 @@ fn found_at(batch: &mut Batch<'_>, desk: &Desk<'_>, place: &str, all: bool) -> D
 }
 
 /// Whether somebody has logged in to an account.
-fn is_known(reader: &impl Read, account: &str) -> StorageResult<bool> {
+pub(super) fn is_known(reader: &impl Read, account: &str) -> StorageResult<bool> {
     let mut known = false;
     enrolments::list(reader, Some(account), |_, _| known = true)?;
     Ok(known)

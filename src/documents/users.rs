@@ -3,19 +3,23 @@
 //! A password is hashed before the writer; beside the stored document the rules are checked; and in the same batch the
 //! account row follows the document's winner. A changed credential ends the account's epoch: what was born in it may only push.
 
+use std::ops::ControlFlow;
+
 use settle_protocol::Revision;
 
+use super::administration::winner;
 use super::error::{DocumentError, DocumentResult};
-use super::tables::DocumentRow;
+use super::tables::{DatabaseId, DocumentRow};
 use super::write::{Mode, Write, Writing};
 use crate::accounts::error::AccountError;
+use crate::accounts::external_ids;
 use crate::accounts::password::{Credential, PasswordPolicy, SALT_BYTES};
 use crate::accounts::standing::{Cause, Drain};
 use crate::accounts::tables::{ACCOUNTS, AccountRow};
 use crate::accounts::user_document::{Author, ID_PREFIX, UserDocument, may_delete, name_of_id};
 use crate::accounts::withdrawals::{Actor, cut_former, end_epoch};
 use crate::audit::{self, Entry};
-use crate::storage::Read;
+use crate::storage::{Range, Read, StorageResult};
 
 /// The name of the database of accounts.
 pub const USERS: &str = "_users";
@@ -48,6 +52,14 @@ pub struct UserWrite {
     /// `None` for design documents, which are no accounts.
     document: Option<UserDocument>,
     epoch: Epoch,
+}
+
+impl UserWrite {
+    /// What purges do to accounts: they follow what is left of their documents.
+    #[must_use]
+    pub(super) const fn of_purge(author: UserAuthor) -> Self {
+        Self { author, document: None, epoch: Epoch::Follows }
+    }
 }
 
 /// What a write does to the epoch of its account.
@@ -128,11 +140,12 @@ impl UserWrite {
     /// When the store fails.
     pub(super) fn remember(&self, writing: &mut Writing<'_, '_>, id: &str) -> DocumentResult<()> {
         let Some(name) = name_of_id(id) else { return Ok(()) };
-        let Some(row) = writing.document(id)? else { return Ok(()) };
-        let winner = row.tree.winner().filter(|winner| !winner.deleted);
-        let body = match winner {
-            Some(winner) => writing.body(id, &row, &winner.revision)?,
-            None => None,
+        let body = match writing.document(id)? {
+            Some(row) => match row.tree.winner().filter(|winner| !winner.deleted) {
+                Some(winner) => writing.body(id, &row, &winner.revision)?,
+                None => None,
+            },
+            None => None, // purged
         };
         let facts = body.and_then(|body| UserDocument::parse(&format!("{{{}}}", body.text)).ok()?.facts());
         let account = writing.batch.get(&ACCOUNTS, &name.to_owned())?.unwrap_or_default();
@@ -144,7 +157,10 @@ impl UserWrite {
             row.needs_second_factor = facts.needs_second_factor;
             row.places = facts.places;
             row.contact = facts.contact;
+            row.external_id = facts.external_id;
             row.closed = account.closed;
+            row.prepared = account.prepared;
+            row.made = if account.exists { account.made } else { self.author.now };
         }
         let other = row.credential != account.credential || row.exists != account.exists || self.epoch == Epoch::Ends;
         if other && self.epoch != Epoch::Keeps {
@@ -159,6 +175,7 @@ impl UserWrite {
             }
         }
         self.audit(writing, name, &account, &row)?;
+        external_ids::follow(writing.batch, name, &account, &row);
         super::scopes::note_member(writing.batch, name, &account, &row)?;
         super::custody::note_account(writing.batch, name, &account, &row, &self.actor())?;
         writing.batch.put(&ACCOUNTS, &name.to_owned(), &row);
@@ -209,6 +226,24 @@ fn stored_before(writing: &Writing<'_, '_>, write: &Write, row: &DocumentRow) ->
     let Some(revision) = revision.or_else(winner) else { return Ok(None) };
     let body = writing.body(&write.id, row, &revision)?;
     Ok(body.and_then(|body| UserDocument::parse(&format!("{{{}}}", body.text)).ok()))
+}
+
+/// Accounts whose documents have an `external_id`: what the list of those is made from in a store that is older than it.
+///
+/// # Errors
+/// When the store fails.
+pub fn external_ids(reader: &impl Read, users: DatabaseId) -> StorageResult<Vec<(String, String)>> {
+    let mut known = Vec::new();
+    reader.scan(ACCOUNTS.family(), &Range::prefix(b""), &mut |name, row| {
+        let name = String::from_utf8_lossy(name).into_owned();
+        if ACCOUNTS.decode(row)?.exists {
+            let document = winner(reader, users, &format!("{ID_PREFIX}{name}"))?;
+            let id = document["external_id"].as_str().map(str::trim).filter(|id| !id.is_empty());
+            known.extend(id.map(|id| (name, id.to_owned())));
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(known)
 }
 
 /// Stores a better hash of the same password: a new revision of the document, the same epoch.

@@ -45,6 +45,7 @@ pub enum Endpoint {
     RevokeGrant,
     ListAccounts,
     CreateAccount,
+    BulkAccounts,
     PrintSheet,
     ReadAccount,
     ReachOfAccount,
@@ -184,6 +185,7 @@ routes! {
     CutAccount            "POST"         [Lit("_accounts"), Name, Lit("cut")]            Accounts;
     ListAccounts          "GET"          [Lit("_accounts")]                              Oversee;
     CreateAccount         "POST"         [Lit("_accounts")]                              Accounts;
+    BulkAccounts          "POST"         [Lit("_accounts"), Lit("_bulk")]                Accounts;
     PrintSheet            "POST"         [Lit("_accounts"), Lit("_sheet")]               Accounts;
     ReadAccount           "GET"          [Lit("_accounts"), Name]                        Oversee;
     ReachOfAccount        "GET"          [Lit("_accounts"), Name, Lit("reach")]          Oversee;

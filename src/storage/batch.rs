@@ -2,14 +2,15 @@
 //!
 //! Reads see the committed state plus what the batch already wrote. What one request writes is a layer of its own,
 //! so that it can fail alone. Nothing
-//! reaches the disk before the commit. Range deletions are no part of a batch (see `Store::erase_prefix`).
+//! reaches the disk before the commit. Range deletions are no part of a batch (see `Store::erase_prefix`). A request may
+//! do its work in parts that fail alone, and a whole batch may be rehearsed over a snapshot and thrown away.
 
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use rocksdb::{ColumnFamily, DB, ReadOptions, WriteBatch};
+use rocksdb::{ColumnFamily, DB, ReadOptions, Snapshot, WriteBatch};
 
 use super::engine::family_handle;
 use super::error::{StorageError, StorageResult};
@@ -32,15 +33,20 @@ pub struct Announcement {
 pub struct Batch<'a> {
     db: &'a DB,
     families: [Option<&'a ColumnFamily>; FAMILIES.len()],
+    /// How the committed state is read.
     options: ReadOptions,
+    /// The committed state that it is over, if that must stand still: of a rehearsal.
+    at: Option<Snapshot<'a>>,
     /// The same for all batches: a layer is searched by those that come after it.
     hasher: RandomState,
     /// The batch before, while it is on its way to the disk.
     before: Option<Arc<Layer>>,
     /// What requests wrote that are done.
     kept: Layer,
-    /// What the present request wrote.
+    /// What the present request wrote, or the present part of it.
     open: Layer,
+    /// What the present request wrote before the parts that are open, the outermost first.
+    outer: Vec<Layer>,
     /// What is committed under keys that the present request is going to ask for.
     ahead: HashMap<Family, Overlay>,
     bytes: usize,
@@ -75,13 +81,37 @@ impl<'a> Batch<'a> {
             db,
             families,
             options: ReadOptions::default(),
+            at: None,
             hasher: hasher.clone(),
             before,
             kept,
             open,
+            outer: Vec::new(),
             ahead: HashMap::new(),
             bytes: 0,
         }
+    }
+
+    /// A batch that is never committed, over the state as it is now.
+    pub(super) fn rehearsal(db: &'a DB) -> Self {
+        let mut batch = Self::new(db, &RandomState::new(), None, || None);
+        batch.options.set_snapshot(batch.at.insert(db.snapshot()));
+        batch
+    }
+
+    /// Does a part of a request that fails alone: if `work` returns an error, what it wrote is taken back, and nothing else.
+    ///
+    /// # Errors
+    /// What `work` returns.
+    pub fn part<T, E>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, E>) -> Result<T, E> {
+        self.outer.push(std::mem::take(&mut self.open));
+        let done = work(self);
+        let outer = self.outer.pop().unwrap_or_default();
+        let mut part = std::mem::replace(&mut self.open, outer);
+        if done.is_ok() {
+            self.open.absorb(&self.hasher, &mut part);
+        }
+        done
     }
 
     /// Writes a value.
@@ -130,16 +160,14 @@ impl<'a> Batch<'a> {
 
     /// The present request is done: what it wrote stays.
     pub(super) fn keep(&mut self) {
-        for (kept, open) in self.kept.overlays.iter_mut().zip(&mut self.open.overlays) {
-            kept.absorb(&self.hasher, open);
-        }
-        self.kept.announcements.append(&mut self.open.announcements);
+        self.kept.absorb(&self.hasher, &mut self.open);
         self.ahead.clear();
     }
 
     /// Takes back everything that the present request wrote.
     pub(super) fn roll_back(&mut self) {
         self.open.clear();
+        self.outer.clear(); // a part that panicked left it
         self.ahead.clear();
     }
 
@@ -172,6 +200,14 @@ impl<'a> Batch<'a> {
 }
 
 impl Layer {
+    /// Takes over what was written after it, and leaves that empty.
+    fn absorb(&mut self, hasher: &RandomState, later: &mut Self) {
+        for (mine, theirs) in self.overlays.iter_mut().zip(&mut later.overlays) {
+            mine.absorb(hasher, theirs);
+        }
+        self.announcements.append(&mut later.announcements);
+    }
+
     /// Empties it and keeps its memory.
     pub(super) fn clear(&mut self) {
         self.overlays.iter_mut().for_each(Overlay::clear);
@@ -213,7 +249,17 @@ impl Layer {
 impl Batch<'_> {
     /// From the newest to the oldest.
     fn layers(&self) -> impl Iterator<Item = &Layer> {
-        [Some(&self.open), Some(&self.kept), self.before.as_deref()].into_iter().flatten()
+        let outer = self.outer.iter().rev();
+        std::iter::once(&self.open).chain(outer).chain(std::iter::once(&self.kept)).chain(self.before.as_deref())
+    }
+
+    /// How the committed state is read in ranges: each walk sets its own bounds.
+    fn options(&self) -> ReadOptions {
+        let mut options = ReadOptions::default();
+        if let Some(state) = &self.at {
+            options.set_snapshot(state);
+        }
+        options
     }
 
     /// What is written over the committed state under a key.
@@ -244,7 +290,7 @@ impl Read for Batch<'_> {
         let written: Vec<Option<Written<'_>>> = keys.iter().map(|key| self.written(family, key)).collect();
         let others = keys.iter().zip(&written).filter(|(_, written)| written.is_none());
         let others: Vec<&Vec<u8>> = others.map(|(key, _)| key).collect();
-        let committed = self.db.batched_multi_get_cf(self.family(family)?, others, false);
+        let committed = self.db.batched_multi_get_cf_opt(self.family(family)?, others, false, &self.options);
         let mut committed = committed.into_iter();
         let values = written.into_iter().map(|written| match written {
             Some(written) => Ok(written.map(<[u8]>::to_vec)),
@@ -266,7 +312,7 @@ impl Read for Batch<'_> {
         }
         let comes_first = |a: &[u8], b: &[u8]| if range.descending { a > b } else { a < b };
         let mut stopped = false;
-        scan_engine(self.db, family, ReadOptions::default(), range, &mut |key, value| {
+        scan_engine(self.db, family, self.options(), range, &mut |key, value| {
             while let Some((ours, new)) = written.last() {
                 if comes_first(key, ours) {
                     break;

@@ -112,6 +112,12 @@ impl Store {
         Snapshot::new(&self.inner.db)
     }
 
+    /// Does work on a batch over the present state, and throws the batch away: what would come of it, without the writer and
+    /// without holding anybody up. Blocks.
+    pub fn rehearse<T>(&self, work: impl FnOnce(&mut Batch<'_>) -> T) -> T {
+        work(&mut Batch::rehearsal(&self.inner.db))
+    }
+
     /// What grew since.
     #[must_use]
     pub fn announcements(&self) -> &Announcements {

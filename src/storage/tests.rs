@@ -215,6 +215,54 @@ proptest! {
     }
 }
 
+#[test]
+fn a_part_of_a_request_fails_alone_and_a_rehearsal_changes_nothing() {
+    let folder = tempfile::tempdir().expect("folder");
+    let store = open(folder.path());
+    let put = |batch: &mut Batch<'_>, key: &[u8]| batch.put_bytes(Family::Local, key.to_vec(), b"x".to_vec());
+    let there = |reader: &Batch<'_>, key: &[u8]| reader.get_bytes(Family::Local, key).expect("read").is_some();
+    let all = |reader: &Batch<'_>| rows(reader, &Range::prefix(b"")).len();
+    let work = move |batch: &mut Batch<'_>| -> StorageResult<()> {
+        put(batch, b"a");
+        let failed: StorageResult<()> = batch.part(|batch| {
+            put(batch, b"b");
+            batch.part(|batch| {
+                put(batch, b"c");
+                StorageResult::Ok(())
+            })?;
+            assert!(there(batch, b"a") && there(batch, b"b") && there(batch, b"c"));
+            Err(StorageError::Overloaded)
+        });
+        assert!(failed.is_err() && all(batch) == 1, "the part and the part within it are gone");
+        batch.part(|batch| {
+            put(batch, b"d");
+            batch.announce(7, 1);
+            StorageResult::Ok(())
+        })?;
+        assert_eq!(all(batch), 2);
+        Ok(())
+    };
+    let heard = store.announcements().follow(7, 0);
+    store.rehearse(work).expect("rehearsed");
+    assert_eq!((rows(&store.snapshot(), &Range::prefix(b"")).len(), *heard.borrow()), (0, 0));
+    let runtime = runtime();
+    runtime.block_on(store.write(work)).expect("written");
+    let kept: Vec<Vec<u8>> = rows(&store.snapshot(), &Range::prefix(b"")).into_iter().map(|(key, _)| key).collect();
+    assert_eq!(kept, [b"a".to_vec(), b"d".to_vec()]);
+    assert_eq!(*heard.borrow(), 1, "what a part announces is heard");
+    let panicked: StorageResult<()> = runtime.block_on(store.write(move |batch| {
+        put(batch, b"e");
+        batch.part(|_| panic!("a mistake"))
+    }));
+    assert!(matches!(panicked, Err(StorageError::Panicked)));
+    let next = store.write(move |batch| {
+        put(batch, b"f");
+        StorageResult::Ok(())
+    });
+    runtime.block_on(next).expect("written");
+    assert!(store.snapshot().get_bytes(Family::Local, b"e").expect("read").is_none());
+}
+
 const FOLLOWED: Table<String, Vec<u8>> = Table::new(Family::Accounts);
 
 #[test]

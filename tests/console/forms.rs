@@ -183,3 +183,66 @@ fn held_back_work_is_let_in_let_in_elsewhere_or_thrown_away() {
     }
     stored("more").expect(404);
 }
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the gateway is asked when the server gets to it")]
+fn a_link_that_could_not_be_sent_needs_attention_and_is_sent_again_or_called_off() {
+    let config = "[outbox]\ngateway = \"command\"\ncommand = [\"/bin/sh\", \"-c\", \"exit 65\"]\n";
+    let server = TestServer::options().config(config).start();
+    fill(&server, false);
+    let mut boss = Browser::logged_in(&server, "boss", PASSWORD);
+    boss.get("/accounts/new").expect(200);
+    let fields = [("name", "bea"), ("phone", "+256 1"), ("roles", "chw"), ("places", "area-1"), ("send", "true")];
+    whole(&boss.post("/accounts/new", &fields));
+    let state = |wanted: &str| {
+        for _ in 0..200 {
+            let row = server.admin().get("/_outbox?account=bea").expect(200).json()["rows"][0].clone();
+            if row["state"] == wanted {
+                return row["id"].as_str().expect("an id").to_owned();
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        panic!("the message is never {wanted}");
+    };
+    let id = state("failed");
+    let start = whole(&boss.get(""));
+    assert!(start.contains("Links that could not be sent") && start.contains(">bea</a>"), "{start}");
+    let path = |act: &str| format!("/accounts/bea/messages/{id}/{act}");
+    let page = whole(&boss.get("/accounts/bea"));
+    assert!(page.contains("could not be sent") && page.contains("Call it off"), "{page}");
+    assert_eq!(led_to(&boss.post_checked(&path("retry"), &[]).expect(303)), "/accounts/bea?done=resent");
+    state("failed");
+    assert_eq!(boss.post(&path("burn"), &[]).status, 404);
+    assert_eq!(led_to(&boss.post_checked(&path("cancel"), &[]).expect(303)), "/accounts/bea?done=called_off");
+    state("cancelled");
+    let refused = boss.post(&path("retry"), &[]);
+    assert!(refused.status == 409 && refused.text().contains("make another link"), "{}", refused.text());
+    assert!(!whole(&boss.get("")).contains("could not be sent"));
+}
+
+#[test]
+fn what_is_too_much_for_one_person_waits_on_the_start_page_for_another() {
+    let server = TestServer::options().config("[settle]\nretirements_alone = 1\n").start();
+    fill(&server, false);
+    let bea = json!({"name": "bea", "password": PASSWORD, "roles": ["chw"], "places": ["area-1"]});
+    server.admin().post("/_accounts", &bea).expect(201);
+    let mut boss = Browser::logged_in(&server, "boss", PASSWORD);
+    let why = [("reason", "contract over"), ("sure", "true")];
+    boss.get("/accounts/bea/retire").expect(200);
+    boss.post("/accounts/bea/retire", &why).expect(303);
+    let waits = boss.post("/accounts/ann/retire", &why);
+    let text = waits.text();
+    assert!(waits.status == 409 && text.contains("Somebody else who manages them") && !text.contains("1970"), "{text}");
+    assert_eq!(account(&server, "ann")["state"], "active");
+    let own = whole(&boss.get(""));
+    assert!(
+        own.contains("Retiring: ann") && own.contains("somebody else than you") && !own.contains("ann/retire"),
+        "{own}"
+    );
+    let mut operator = Browser::logged_in(&server, "admin", "secret");
+    let start = whole(&operator.get("")).replace("&#x2f;", "/");
+    assert!(start.contains("href=\"/_console/accounts/ann/retire\">Retiring: ann</a>, asked by boss"), "{start}");
+    operator.post("/accounts/ann/retire", &[("reason", "agreed"), ("sure", "true")]).expect(303);
+    assert_eq!(account(&server, "ann")["state"], "retired");
+    assert!(!whole(&operator.get("")).contains("Retiring: ann"));
+}

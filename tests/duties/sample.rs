@@ -147,6 +147,9 @@ fn body_of(method: &str, shape: &str, thing: &Thing, number: u32) -> Value {
         ("POST", "/_grants") => json!({"to": "helper", "database": DATABASE, "place": "area-a", "reason": "test",
             "until": 9_999_999_999_u64}),
         ("POST", "/_accounts") => json!({"name": format!("made-{number}"), "roles": ["chw"], "places": ["area-a"]}),
+        ("POST", "/_accounts/_bulk") => {
+            json!([{"username": format!("made-{number}-a"), "roles": ["chw"], "place": "area-a"}])
+        }
         ("PUT", "/_accounts/{name}") => json!({"roles": ["chw"], "places": ["area-a"]}),
         ("PATCH", "/_accounts/{name}") => json!({"fullname": "Somebody"}),
         ("POST", "/_dbs_info") => json!({"keys": [DATABASE]}),

@@ -270,6 +270,38 @@ fn accounts_deleted_as_documents_count_like_any_others() {
 }
 
 #[test]
+fn accounts_without_a_place_are_deleted_as_in_couchdb() {
+    let stage = Stage::start_with(two_operators(LIMITED));
+    let admin = stage.operator();
+    for name in ["u1", "u2", "u3", "u4"] {
+        let path = format!("/_users/org.couchdb.user:{name}");
+        let user = json!({"name": name, "password": "secret", "roles": [], "type": "user"});
+        let revision = text(&admin.put(&path, &user).expect(201).json()["rev"]);
+        admin.delete(&format!("{path}?rev={revision}")).expect(200);
+    }
+}
+
+#[test]
+fn an_account_whose_document_is_purged_is_deleted() {
+    let stage = Stage::start_with(two_operators(LIMITED));
+    let admin = stage.operator();
+    let purge = |client: &Client, name: &str| {
+        let id = format!("org.couchdb.user:{name}");
+        let revision = text(&admin.get(&format!("/_users/{id}")).expect(200).json()["_rev"]);
+        client.post("/_users/_purge", &json!({id: [revision]}))
+    };
+    for name in ["a1", "a2", "a3"] {
+        stage.account(name, "chw", &["area-a"]);
+    }
+    purge(&admin, "a1").expect(201);
+    assert_eq!(admin.get("/_accounts/a1").status, 404);
+    assert_eq!(told(&stage, "account.delete")[0]["account"], "a1");
+    purge(&admin, "a2").expect(201);
+    needs_second(&purge(&admin, "a3"));
+    purge(&second(&stage), "a3").expect(201);
+}
+
+#[test]
 fn without_the_setting_operators_read_as_in_couchdb() {
     let stage = Stage::start();
     stage.operator().get(&format!("/{DATABASE}/pat-a")).expect(200);

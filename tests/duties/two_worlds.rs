@@ -153,6 +153,11 @@ impl Pair {
         };
         Some(match (method, shape) {
             ("POST", "/_accounts") => json!({"name": name, "roles": ["chw"], "places": ["area-a"], "contact": contact}),
+            ("POST", "/_accounts/_bulk") => json!([
+                {"username": name, "external_id": "e-1", "roles": ["chw"], "place": "area-a", "contact": contact},
+                {"username": "worker-2", "roles": ["chw"], "place": place},
+                {"username": "worker-1", "roles": ["chw"], "place": {"name": "x", "type": "clinic", "parent": place}},
+            ]),
             ("PUT" | "PATCH", "/_accounts/{name}") if self.chance.percent(50) => {
                 json!({"roles": ["chw"], "places": [place]})
             }

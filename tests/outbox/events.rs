@@ -92,7 +92,7 @@ fn mistakes_of_the_configuration_are_told_at_the_start() {
         ("[event_webhooks.ops]\nurl = \"http://h\"\nsecret = \"short\"\nevents = [\"device\"]", "at least 16"),
         (
             "[event_webhooks.ops]\nurl = \"http://h\"\nsecret = \"0123456789abcdef\"\nevents = [\"device\", \"device.cutt\"]",
-            "there is no \"device.cutt\". There are account.change, account.create, ",
+            "there is no \"device.cutt\". There are account.activate, account.change, ",
         ),
         ("[outbox]\ngateway = \"webhook\"\nurl = \"http://h:x/\"\nsecret = \"0123456789abcdef\"", "usable address"),
         ("[outbox]\ngateway = \"pigeon\"", "webhook, command or file"),

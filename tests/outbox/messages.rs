@@ -2,11 +2,12 @@
 
 #![expect(clippy::disallowed_methods, reason = "a link must get too old")]
 
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::gateway::{BROKEN, Gateway, Post, eventually, text, webhook};
+use super::gateway::{BROKEN, Gateway, Got, Post, eventually, text, webhook};
 
 #[test]
 fn a_link_arrives_signed_in_the_language_of_the_person_and_logs_in() {
@@ -69,6 +70,33 @@ fn a_place_that_changes_hands_sends_the_newcomers_link() {
     let message = gateway.wait_for(3).remove(2).json();
     assert_eq!((text(&message["account"]), text(&message["to"]["phone"])), ("bea", "+256 3"));
     assert_eq!(post.log_in(&message, "phone-of-dee"), 200);
+}
+
+#[test]
+fn a_file_of_accounts_sends_each_of_them_its_own_link_and_none_twice() {
+    let gateway = Gateway::start([]);
+    let post = Post::start(&webhook(&gateway.url, ""));
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("workers.csv");
+    std::fs::write(&file, "username,roles,phone\nbea,chw,+256 1\ncyn,chw,+256 2\ndee,chw,\n").expect("written");
+    let import = |result: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_settle"));
+        command.args(["account", "import", "--send"]).arg(&file).arg("--result").arg(folder.path().join(result));
+        let url = post.server.url().replace("http://", "http://admin:secret@");
+        let output = command.env("SETTLE_URL", url).output().expect("it runs");
+        assert!(!output.status.success(), "dee has no telephone");
+        std::fs::read_to_string(folder.path().join(result)).expect("a result")
+    };
+    let result = import("first.csv");
+    assert!(!result.contains("/_links/") && result.contains("refused,dee has neither"), "{result}");
+    let messages: Vec<Value> = gateway.wait_for(2).iter().map(Got::json).collect();
+    for message in &messages {
+        assert!(result.contains(&format!("message {}", text(&message["id"]))), "{result}");
+        assert_eq!(post.log_in(message, &format!("phone-of-{}", text(&message["account"]))), 200);
+    }
+    assert_ne!(messages[0]["account"], messages[1]["account"]);
+    assert!(!import("second.csv").contains("message "));
+    assert_eq!(post.listed("").len(), 2);
 }
 
 #[test]

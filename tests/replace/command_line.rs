@@ -50,6 +50,8 @@ fn accounts_are_made_and_listed() {
     let link: Value = serde_json::from_str(&done(&village, &["account", "link", "bea", "--json"])).expect("JSON");
     assert_eq!(village.phone_by_link(&link, "bea-phone").name, "bea");
     assert!(done(&village, &["account", "list"]).trim_end().ends_with("no link"));
+    done(&village, &["account", "create", "cy", "--role", "chw", "--place", "area-1", "--prepared"]);
+    assert!(done(&village, &["account", "list", "--state", "prepared"]).starts_with("cy\tprepared\t"));
 }
 
 #[test]

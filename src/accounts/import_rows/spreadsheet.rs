@@ -3,6 +3,8 @@
 //! Dots in the names of columns make nested members. The `csv` crate takes what is broken as well as it can; here a
 //! quote that is not closed would swallow half the file, so the quotes are checked first.
 
+use std::borrow::Cow;
+
 use csv::{ReaderBuilder, StringRecord};
 use serde_json::{Map, Value};
 
@@ -137,6 +139,7 @@ fn is_within(name: &str, other: &str) -> bool {
 fn object(record: &StringRecord, columns: &[Column], line: u64, problems: &mut Vec<Problem>) -> Map<String, Value> {
     let mut members = Map::new();
     for (cell, (column, at)) in record.iter().zip(columns.iter().zip(1..)) {
+        let cell = as_meant(cell);
         if cell.trim().is_empty() {
             continue;
         }
@@ -156,6 +159,35 @@ fn object(record: &StringRecord, columns: &[Column], line: u64, problems: &mut V
         }
     }
     members
+}
+
+/// With what a spreadsheet takes for the beginning of a formula.
+const FORMULA: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
+
+/// A cell that a spreadsheet does not compute: an apostrophe stands before what looks like a formula. [`as_meant`] takes it away.
+pub(super) fn inert(cell: &str) -> Cow<'_, str> {
+    match cell.trim_start_matches('\'').starts_with(FORMULA) {
+        true => Cow::Owned(format!("'{cell}")),
+        false => Cow::Borrowed(cell),
+    }
+}
+
+/// A cell without the apostrophe that [`inert`], or a spreadsheet, puts before what looks like a formula.
+fn as_meant(cell: &str) -> &str {
+    match cell.strip_prefix('\'') {
+        Some(rest) if rest.trim_start_matches('\'').starts_with(FORMULA) => rest,
+        _ => cell,
+    }
+}
+
+/// The first line of a file and its rows as they are written, without rows of empty cells; of a file that was read without a problem.
+pub(super) fn raw(text: &str) -> (Vec<String>, Vec<Vec<String>>) {
+    let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
+    let mut records = reader.records().filter_map(Result::ok);
+    let texts = |record: StringRecord| record.iter().map(str::to_owned).collect::<Vec<String>>();
+    let header = records.next().map(texts).unwrap_or_default();
+    let rows = records.filter(|record| record.iter().any(|cell| !cell.trim().is_empty())).map(texts).collect();
+    (header, rows)
 }
 
 fn insert(members: &mut Map<String, Value>, path: &[String], value: Value) {

@@ -19,6 +19,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::client::{Client, Load, Request, closed_loop, contains, quantile, sorted_milliseconds};
+use super::goals::{Figure, figure, print};
 use super::longpoll::{open_files, spread};
 use super::samples;
 use super::server::Server;
@@ -53,19 +54,6 @@ const FLEET: u64 = 20_000;
 /// How often what takes microseconds is done.
 const REPEATED: u32 = 100_000;
 
-/// A line of the table.
-struct Figure {
-    name: &'static str,
-    unit: &'static str,
-    goal: Option<f64>,
-    value: f64,
-    note: String,
-}
-
-fn figure(name: &'static str, unit: &'static str, goal: Option<f64>, value: f64, note: impl Into<String>) -> Figure {
-    Figure { name, unit, goal, value, note: note.into() }
-}
-
 /// Runs the bench and prints the table.
 pub(super) async fn run(program: &Path, scratch: &Scratch, quick: bool, as_json: bool) -> anyhow::Result<()> {
     let mut figures = Vec::new();
@@ -86,26 +74,6 @@ pub(super) async fn run(program: &Path, scratch: &Scratch, quick: bool, as_json:
     }
     print(&figures, as_json);
     Ok(())
-}
-
-fn print(figures: &[Figure], as_json: bool) {
-    let met = |figure: &Figure| figure.goal.map(|goal| figure.value <= goal);
-    if as_json {
-        let row = |figure: &Figure| {
-            let (name, goal) = (figure.name, figure.goal);
-            json!({"figure": name, "unit": figure.unit, "value": figure.value, "at_most": goal, "met": met(figure),
-                "note": figure.note})
-        };
-        println!("{}", Value::Array(figures.iter().map(row).collect()));
-        return;
-    }
-    println!("{:<42} {:>10} {:>6} {:>8}         remarks", "figure", "measured", "unit", "at most");
-    for figure in figures {
-        let goal = figure.goal.map(|goal| goal.to_string()).unwrap_or_default();
-        let verdict = met(figure).map_or("", |met| if met { "met" } else { "MISSED" });
-        let Figure { name, value, unit, note, .. } = figure;
-        println!("{name:<42} {value:>10.2} {unit:>6} {goal:>8} {verdict:<7} {note}");
-    }
 }
 
 async fn set_up(target: &Target) -> anyhow::Result<()> {

@@ -7,14 +7,13 @@ use super::Handled;
 use super::address::Address;
 use super::page::{Page, lead_to, nothing_here};
 use super::visit::Visit;
+use super::waiting::messages;
 use crate::http::error::HttpError;
 
 /// Accounts on a page.
 const ROWS: &str = "50";
 /// Phones and grants on the page of an account.
 const SHOWN: &str = "20";
-/// Messages on the page of an account.
-const MESSAGES: &str = "5";
 /// Members of the query that choose accounts.
 const FILTERS: [&str; 4] = ["text", "place", "role", "state"];
 /// Fields of an account that are texts of their own.
@@ -36,19 +35,10 @@ pub(super) async fn show(visit: &Visit<'_>, name: &str, problem: Option<&HttpErr
     let grants = visit.get(&Address::api(&["_grants"]).with("to", name)).await?;
     let content = json!({
         "account": account, "phones": phones["devices"], "phones_total": phones["total_rows"], "grants": grants["grants"],
-        "messages": messages(visit, name).await?,
+        "messages": messages(visit, Some(name)).await?,
     });
     let page = Page::new("account.html", name, "accounts", content).naming_places(visit).await.with_problem(problem);
     page.of_form(visit.context.request.segment(3)).show(visit)
-}
-
-/// The newest messages with links to somebody.
-async fn messages(visit: &Visit<'_>, name: &str) -> Result<Value, HttpError> {
-    if !(visit.sends() && visit.manages()) {
-        return Ok(Value::Null);
-    }
-    let sent = visit.get(&Address::api(&["_outbox"]).with("account", name).with("limit", MESSAGES)).await?;
-    Ok(sent["rows"].clone())
 }
 
 /// `GET accounts/new`.

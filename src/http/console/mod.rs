@@ -21,6 +21,7 @@ mod record;
 mod start;
 mod templates;
 mod visit;
+mod waiting;
 mod words;
 
 use super::error::HttpError;
@@ -107,6 +108,7 @@ async fn submitted(visit: &Visit<'_>, path: &[&str]) -> Handled {
         ["handover", "undo"] => handover::undo(visit).await,
         ["accounts", "new"] => accounts::make(visit).await,
         ["accounts", name, "change"] => accounts::change(visit, name).await,
+        ["accounts", name, "messages", id, act] => waiting::act(visit, name, id, act).await,
         ["accounts", name, act] => accounts::act(visit, name, act).await,
         ["cards"] => cards::print(visit).await,
         ["grants", "new"] => grants::make(visit).await,

@@ -7,6 +7,7 @@ use super::address::Address;
 use super::page::{Page, has_parts, nothing_here};
 use super::places::by_place;
 use super::visit::Visit;
+use super::waiting;
 
 /// Phones in one of the lists here; the rest is a link away.
 const SHOWN: &str = "10";
@@ -31,6 +32,7 @@ pub(super) async fn show(visit: &Visit<'_>) -> Handled {
         held.push(json!({"database": database, "documents": escrow["total_rows"]}));
     }
     let content = json!({
+        "orders": waiting::orders(visit).await?, "unsent": waiting::messages(visit, None).await?,
         "alarms": alarms, "asked": asked, "areas": areas, "held": held, "several": databases.len() > 1,
     });
     Page::new("start.html", "What needs attention", "", content).naming_places(visit).await.show(visit)

@@ -18,6 +18,8 @@ pub(super) fn done(word: &str) -> Option<&'static str> {
         "enable" => "Done. The account is open.",
         "retired" => "Done. The account is retired for good; its phones may only send.",
         "grant" => "Done. The place is lent.",
+        "resent" => "Done. The link is sent again.",
+        "called_off" => "Done. The message was called off, and its link does not work.",
         "revoked" => "Done. The place is not lent any more.",
         "decided" => "Done. The decision was carried out.",
         "wipe_asked" => "Noted. Somebody else must confirm within seven days before the phone is told to erase itself.",
@@ -29,6 +31,11 @@ pub(super) fn done(word: &str) -> Option<&'static str> {
 pub(super) fn refusal(error: &HttpError) -> String {
     if (error.status, error.reason.as_str()) == (404, "missing") {
         return "There is no such thing, or it is not for you.".to_owned();
+    }
+    if error.word == "second_person_needed" {
+        return "Nothing was changed yet: within an hour, one person may end the rights of so many accounts and phones only. \
+                Somebody else who manages them must do the same within seven days; until then it stands on the start page."
+            .to_owned();
     }
     let mut text = String::new();
     for (number, part) in error.reason.split('`').enumerate() {
@@ -57,6 +64,7 @@ pub(super) fn held_because(reason: &str) -> &'static str {
 pub(super) fn state(word: &str) -> &'static str {
     match word {
         "active" => "in use",
+        "prepared" => "waits for its person",
         "disabled" => "closed for a while",
         "retired" => "ended for good",
         "future" => "begins later",

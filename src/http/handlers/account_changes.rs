@@ -24,7 +24,7 @@ use crate::clock::random;
 use crate::documents::accounts::{self, AccountChange, Created, Desk, NewAccount, text_members};
 use crate::documents::administration::{charge_of, oversight_of};
 use crate::documents::databases::Database;
-use crate::documents::error::{DocumentError, DocumentResult};
+use crate::documents::error::DocumentResult;
 use crate::documents::parties::Party;
 use crate::documents::read::{Wanted, find};
 use crate::documents::replacing::Attempt;
@@ -39,6 +39,7 @@ const MOST_LISTED: usize = 1_000;
 const USUALLY_LISTED: usize = 100;
 
 /// What [`Desk`] needs, kept while the work waits for the writer.
+#[derive(Clone)]
 pub(super) struct DeskParts {
     users: Arc<Database>,
     scoped: Option<Arc<Database>>,
@@ -48,6 +49,39 @@ pub(super) struct DeskParts {
     link_seconds: u64,
     staging: Option<Staging>,
     random: [u8; 32],
+}
+
+impl DeskParts {
+    fn desk(&self) -> Desk<'_> {
+        Desk {
+            users: &self.users,
+            scoped: self.scoped.as_deref(),
+            actor: self.actor.clone(),
+            caller: self.caller.clone(),
+            drain: self.drain,
+            link_seconds: self.link_seconds,
+            staging: self.staging.as_ref(),
+            random: self.random,
+        }
+    }
+
+    /// Who made the request.
+    pub(super) const fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// The time of the request, in seconds since 1970.
+    pub(super) const fn time(&self) -> u64 {
+        self.actor.now
+    }
+
+    /// Whether the credentials behind the request are still worth something: asked on the writer, beside what they change.
+    fn require_standing(&self, batch: &Batch<'_>) -> DocumentResult<()> {
+        if let Some(pass) = &self.caller.pass {
+            pass.judge(batch, self.actor.now)?.allow(Right::Everything)?;
+        }
+        Ok(())
+    }
 }
 
 /// Who acts on accounts, and where their places are: in the database of the path, the one that is named, or else the only
@@ -87,23 +121,27 @@ pub(super) async fn act<T: Send + 'static>(
 ) -> Result<T, HttpError> {
     let only_tried = context.request.query.flag("dry_run");
     act_alone(context, &context.asked, parts.actor.clone(), move |batch| {
-        if let Some(pass) = &parts.caller.pass {
-            pass.judge(batch, parts.actor.now)?.allow(Right::Everything).map_err(DocumentError::from)?;
-        }
-        let desk = Desk {
-            users: &parts.users,
-            scoped: parts.scoped.as_deref(),
-            actor: parts.actor,
-            caller: parts.caller,
-            drain: parts.drain,
-            link_seconds: parts.link_seconds,
-            staging: parts.staging.as_ref(),
-            random: parts.random,
-        };
-        let done = work(batch, &desk)?;
+        parts.require_standing(batch)?;
+        let done = work(batch, &parts.desk())?;
         if only_tried { Err(Attempt::Tried(Box::new(done))) } else { Ok(done) }
     })
     .await
+}
+
+/// Only tries something about accounts, over the state as it is now and beside the writer: for what takes long.
+pub(super) async fn rehearse<T: Send + 'static>(
+    context: &Context,
+    parts: DeskParts,
+    work: impl FnOnce(&mut Batch<'_>, &Desk<'_>) -> DocumentResult<T> + Send + 'static,
+) -> Result<T, HttpError> {
+    let store = context.services.store.clone();
+    let tried = tokio::task::spawn_blocking(move || {
+        store.rehearse(|batch| {
+            parts.require_standing(batch)?;
+            work(batch, &parts.desk())
+        })
+    });
+    Ok(tried.await.map_err(|_| StorageError::Panicked)??)
 }
 
 fn wrong(member: &str, what: &str) -> Error {
@@ -195,6 +233,7 @@ pub(super) async fn new_account(context: &Context, body: &Map<String, Value>) ->
         external_id: text_of(body, "external_id")?,
         link,
         send,
+        prepared: flag_in(body, "prepared")?,
     })
 }
 
@@ -291,8 +330,9 @@ pub(super) async fn delete(context: &mut Context) -> Handled {
     Ok(Answer::ok(200))
 }
 
-const fn state_word(closed: Closed) -> &'static str {
-    match closed {
+const fn state_word(row: &AccountRow) -> &'static str {
+    match row.closed {
+        Closed::Open if row.prepared => "prepared",
         Closed::Open => "active",
         Closed::Disabled => "disabled",
         Closed::Retired => "retired",
@@ -309,12 +349,13 @@ fn view(snapshot: &Snapshot<'_>, users: &Database, name: &str, row: &AccountRow,
     });
     let mut account = json!({
         "name": name,
-        "state": state_word(row.closed),
+        "state": state_word(row),
         "roles": row.roles,
         "places": row.places,
         "contact": row.contact,
         "password": row.credential.is_some(),
         "epoch": row.epoch,
+        "made": (row.made > 0).then_some(row.made),
         "link": link,
     });
     for member in text_members() {
@@ -351,7 +392,7 @@ impl Filter<'_> {
         row.exists
             && has(&row.places, self.place)
             && has(&row.roles, self.role)
-            && self.state.is_none_or(|state| state == state_word(row.closed))
+            && self.state.is_none_or(|state| state == state_word(row))
     }
 
     fn takes(&self, account: &Value) -> bool {

@@ -10,6 +10,7 @@ use crate::accounts::password::Credential;
 use crate::accounts::tables::Closed;
 use crate::accounts::withdrawals;
 use crate::clock::random;
+use crate::documents::accounts::require_activated;
 use crate::documents::users::set_password;
 use crate::documents::write::Writing;
 use crate::http::pipeline::Context;
@@ -40,7 +41,7 @@ pub(super) async fn change_password(context: &mut Context) -> Handled {
     let credential = hashed.await.map_err(|_| StorageError::Panicked)??;
     let desk = desk_of(context, None, text_of(&body, "reason")?)?;
     act(context, desk, move |batch, desk| {
-        desk.require_account(batch, &name)?;
+        require_activated(&desk.require_account(batch, &name)?, &name)?;
         let mut writing = Writing::begin(batch, desk.users)?;
         let changed = set_password(&mut writing, &name, &credential, desk.user_author())?;
         writing.end()?;

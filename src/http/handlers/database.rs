@@ -7,13 +7,13 @@ use settle_protocol::raw_json::write_string;
 use settle_protocol::{Error, Revision};
 
 use super::second_person::asked_in;
+use super::users::{purger, write_counted};
 use super::{Handled, escaped};
 use crate::access::need::Need;
 use crate::accounts::error::AccountError;
 use crate::accounts::security::Security;
 use crate::audit;
 use crate::documents::databases::Database;
-use crate::documents::error::DocumentError;
 use crate::documents::maintenance;
 use crate::documents::scoped_feed::visible_ids;
 use crate::documents::tables::Counters;
@@ -174,9 +174,10 @@ pub(super) async fn purge(context: &mut Context) -> Handled {
     let database = context.database()?;
     let remembered = u64::from(database.row.purged_infos_limit);
     let entry = context.entry("database.purge").database(&database.name);
-    let purged = context.services.store.write(move |batch| -> Result<_, DocumentError> {
+    let (purger, ids) = (purger(context)?, asked.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>());
+    let purged = write_counted(context, &ids, move |batch| {
         let mut writing = Writing::begin(batch, &database)?;
-        let purged = maintenance::purge(&mut writing, &asked, remembered)?;
+        let purged = maintenance::purge(&mut writing, &asked, remembered, purger)?;
         writing.end()?;
         audit::append(batch, &entry.detail("documents", purged.len()))?;
         Ok(purged)

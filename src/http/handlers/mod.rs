@@ -4,6 +4,7 @@ mod account_changes;
 mod accounts;
 mod attachment;
 mod audit;
+mod bulk_accounts;
 mod bulk_get;
 mod custody;
 mod database;
@@ -174,6 +175,7 @@ dispatch! {
         Endpoint::ChangeAccount => account_changes::change(context).await,
         Endpoint::DeleteAccount => account_changes::delete(context).await,
         Endpoint::MakeLink => links::make(context).await,
+        Endpoint::BulkAccounts => bulk_accounts::bulk(context).await,
         Endpoint::PrintSheet => sheets::print(context).await,
         Endpoint::ListOutbox => outbox::list(context),
         Endpoint::RetryMessage => outbox::change(context, outbox::Act::Retry).await,

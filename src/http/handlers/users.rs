@@ -6,7 +6,8 @@ use super::second_person::act_alone;
 use crate::access::facts::Facts;
 use crate::accounts::caller::Caller;
 use crate::accounts::error::AccountError;
-use crate::accounts::user_document::{UserDocument, may_read, may_write};
+use crate::accounts::tables::ACCOUNTS;
+use crate::accounts::user_document::{ID_PREFIX, UserDocument, may_read, may_write};
 use crate::clock::random;
 use crate::documents::error::DocumentError;
 use crate::documents::read::Found;
@@ -14,7 +15,7 @@ use crate::documents::users::{USERS, UserAuthor, prepare};
 use crate::documents::write::Write;
 use crate::http::error::HttpError;
 use crate::http::pipeline::Context;
-use crate::storage::{Batch, StorageError};
+use crate::storage::{Batch, Read as _, StorageError};
 
 fn is_users(context: &Context) -> bool {
     context.database.as_ref().is_some_and(|database| database.name == USERS)
@@ -65,6 +66,21 @@ pub(super) fn show(context: &Context, found: &mut Found) {
     ReadGuard::of(context).show(found);
 }
 
+fn author_of(context: &Context) -> Result<UserAuthor, HttpError> {
+    Ok(UserAuthor {
+        name: context.caller.name.clone(),
+        server_admin: context.caller.is_operator(),
+        database_admin: context.is_database_admin(),
+        drain: context.drain()?,
+        now: context.services.clock.now(),
+    })
+}
+
+/// Who lets accounts follow their documents when some are purged; `None`: the database has no accounts.
+pub(super) fn purger(context: &Context) -> Result<Option<UserAuthor>, HttpError> {
+    if is_users(context) { author_of(context).map(Some) } else { Ok(None) }
+}
+
 /// Prepares writes to `_users`; those to other databases pass as they are. One refusal refuses the whole request.
 pub(super) async fn prepare_writes(context: &Context, mut writes: Vec<Write>) -> Result<Vec<Write>, HttpError> {
     if !is_users(context) {
@@ -75,17 +91,10 @@ pub(super) async fn prepare_writes(context: &Context, mut writes: Vec<Write>) ->
         }
         return Ok(writes);
     }
-    let database_admin = context.is_database_admin();
     for write in &writes {
-        may_write(&write.id, &context.caller.author(database_admin))?;
+        may_write(&write.id, &context.caller.author(context.is_database_admin()))?;
     }
-    let author = UserAuthor {
-        name: context.caller.name.clone(),
-        server_admin: context.caller.is_operator(),
-        database_admin,
-        drain: context.drain()?,
-        now: context.services.clock.now(),
-    };
+    let author = author_of(context)?;
     let policy = context.services.password_policy();
     let prepared = tokio::task::spawn_blocking(move || {
         for write in &mut writes {
@@ -102,18 +111,28 @@ pub(super) async fn prepare_write(context: &Context, write: Write) -> Result<Wri
     Ok(prepared.ok_or(StorageError::Panicked)?)
 }
 
-/// Hands writes to the writer. In `_users` a deleted account counts as a retirement: too many of them wait for a second person.
-/// `deleted`: ids of the documents that are.
+/// Hands writes to the writer. In `_users` a deleted account that has a place counts as a retirement: too many of them wait for a
+/// second person. Others are what they are in CouchDB. `deleted`: ids of the documents that are.
 pub(super) async fn write_counted<T: Send + 'static>(
     context: &Context,
     deleted: &[String],
     work: impl FnOnce(&mut Batch<'_>) -> Result<T, DocumentError> + Send + 'static,
 ) -> Result<T, HttpError> {
-    if !is_users(context) {
+    if !is_users(context) || !some_have_places(context, deleted)? {
         return Ok(context.services.store.write(work).await?);
     }
     let asked = serde_json::json!(deleted).to_string();
     act_alone(context, &asked, context.actor(None), move |batch| Ok(work(batch)?)).await
+}
+
+fn some_have_places(context: &Context, ids: &[String]) -> Result<bool, StorageError> {
+    let snapshot = context.services.store.snapshot();
+    for name in ids.iter().filter_map(|id| id.strip_prefix(ID_PREFIX)) {
+        if snapshot.get(&ACCOUNTS, &name.to_owned())?.is_some_and(|account| !account.places.is_empty()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Design documents are for administrators of the database, on every way of writing.
