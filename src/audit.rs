@@ -136,8 +136,8 @@ pub fn append(batch: &mut Batch<'_>, entry: &Entry) -> StorageResult<()> {
     let hash = hash_of(number, &before.hash, &text);
     let row = [&[VERSION], hash.as_slice(), &text].concat();
     let head = [number.to_be_bytes().as_slice(), &hash].concat();
-    batch.put_bytes(Family::Audit, number.to_be_bytes().to_vec(), row);
-    batch.put_bytes(Family::Meta, META_HEAD.to_vec(), head);
+    batch.put_bytes(Family::Audit, number.to_be_bytes(), row);
+    batch.put_bytes(Family::Meta, META_HEAD, head);
     Ok(())
 }
 

@@ -57,7 +57,7 @@ impl Clock {
         let mark = self.now();
         self.kept.fetch_max(mark, Ordering::Relaxed);
         store.write_unattended(move |batch| {
-            batch.put_bytes(Family::Meta, META_CLOCK.to_vec(), mark.to_be_bytes().to_vec());
+            batch.put_bytes(Family::Meta, META_CLOCK, mark.to_be_bytes());
             Ok(())
         });
     }

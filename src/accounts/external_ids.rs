@@ -78,6 +78,6 @@ pub fn complete(batch: &mut Batch<'_>, known: Vec<(String, String)>) -> StorageR
         follow(batch, &account, &before, &row);
         batch.put(&ACCOUNTS, &account, &row);
     }
-    batch.put_bytes(Family::Meta, COMPLETE.to_vec(), vec![1]);
+    batch.put_bytes(Family::Meta, COMPLETE, vec![1]);
     Ok(())
 }

@@ -6,13 +6,13 @@
 //! mark standing (`storage/row_versions.rs`). So whoever asks after a withdrawal was acknowledged, however it was written, is
 //! judged by what is stored.
 
+use std::borrow::Cow;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::enrolments::{DeviceId, ENROLMENTS, Enrolment, EnrolmentKey};
 use super::recent_map::{Fingerprint, RecentMap};
 use super::standing::{Judged, judge};
 use super::tables::{ACCOUNTS, AccountRow};
-use super::withdrawals::Pass;
 use crate::storage::{Read, RowMark, StorageResult, Store};
 
 /// Devices that are remembered: about 6 MiB.
@@ -25,6 +25,15 @@ pub struct Holder {
     pub account: AccountRow,
     /// The device, if it called before.
     pub device: Option<Enrolment>,
+}
+
+impl Holder {
+    /// What credentials of an epoch are worth now (seconds since 1970). A device that never called is worth what its account is.
+    #[must_use]
+    pub fn judge(&self, epoch: u64, now: u64) -> Judged {
+        let device = self.device.as_ref().map_or_else(|| Cow::Owned(Enrolment::default()), Cow::Borrowed);
+        judge(&self.account, epoch, &device, now)
+    }
 }
 
 struct Remembered {
@@ -77,16 +86,6 @@ impl Holders {
         }
         Ok(holder)
     }
-
-    /// What credentials are worth now (seconds since 1970).
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub fn judge(&self, pass: &Pass, now: u64) -> StorageResult<Judged> {
-        let holder = self.of(&pass.account, pass.device)?;
-        let unknown = Enrolment::default();
-        Ok(judge(&holder.account, pass.epoch, holder.device.as_ref().unwrap_or(&unknown), now))
-    }
 }
 
 #[cfg(test)]
@@ -117,8 +116,13 @@ mod tests {
         written.await.expect("written");
     }
 
-    fn pass() -> Pass {
-        Pass { account: "ann".to_owned(), device: of_client("ann", "phone"), epoch: 1 }
+    fn phone() -> DeviceId {
+        of_client("ann", "phone")
+    }
+
+    /// What credentials of the first epoch are worth.
+    fn standing_at(holders: &Holders, now: u64) -> Standing {
+        holders.of("ann", phone()).expect("read").judge(1, now).standing
     }
 
     fn account(epoch: u64) -> AccountRow {
@@ -133,10 +137,10 @@ mod tests {
     fn what_nobody_writes_is_remembered_and_what_was_written_is_read() {
         with_store(async |store| {
             let holders = Holders::new(store);
-            let standing = || holders.judge(&pass(), 1_000).expect("judged").standing;
+            let standing = || standing_at(&holders, 1_000);
             put(store, account(1), None).await;
-            let first = holders.of("ann", pass().device).expect("read");
-            assert!(Arc::ptr_eq(&first, &holders.of("ann", pass().device).expect("read")), "not read twice");
+            let first = holders.of("ann", phone()).expect("read");
+            assert!(Arc::ptr_eq(&first, &holders.of("ann", phone()).expect("read")), "not read twice");
             assert_eq!((standing(), &first.device), (Standing::Active, &None));
             // Written by somebody who knows nothing of what is remembered; each is seen by the next look.
             put(store, account(1), Some(Enrolment { cut: Some(900), ..device() })).await;
@@ -145,7 +149,7 @@ mod tests {
             assert_eq!(standing(), Standing::Active, "the device");
             put(store, account(2), None).await;
             assert_eq!(standing(), Standing::Retired, "the account");
-            let other = holders.of("bea", pass().device).expect("read");
+            let other = holders.of("bea", phone()).expect("read");
             assert_eq!(*other, Holder::default(), "the same device of nobody");
         });
     }
@@ -158,7 +162,7 @@ mod tests {
                 Withdrawal { cause: Cause::PasswordChanged, at: 1_000, drain: Drain { window: 100, cap: 300 } };
             let former = vec![Former { epoch: 1, withdrawal, credential: None, roles: Vec::new() }];
             put(store, AccountRow { former, ..account(2) }, Some(Enrolment { first_contact: 1_010, ..device() })).await;
-            let standing = |now| holders.judge(&pass(), now).expect("judged").standing;
+            let standing = |now| standing_at(&holders, now);
             assert_eq!([1_110, 1_111].map(standing), [Standing::Draining, Standing::Retired]);
             assert_eq!(standing(1_110), Standing::Draining, "the verdict was not remembered");
         });
@@ -181,7 +185,7 @@ mod tests {
                     let mut last = None;
                     loop {
                         let known = acknowledged.load(Ordering::SeqCst);
-                        let holder = holders.of("ann", pass().device).expect("read");
+                        let holder = holders.of("ann", phone()).expect("read");
                         let seen = holder.device.as_ref().map_or(u64::MAX, |device| device.seen);
                         assert_eq!(holder.account.epoch, seen, "rows of two states");
                         assert!(seen >= known, "epoch {seen} after {known} was acknowledged");

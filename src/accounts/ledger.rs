@@ -169,8 +169,8 @@ pub fn append(batch: &mut Batch<'_>, line: &Line) -> StorageResult<u64> {
 /// Writes a line in its place and makes it the last one.
 pub fn put(batch: &mut Batch<'_>, number: u64, text: &str) {
     let row = [&[VERSION], text.as_bytes()].concat();
-    batch.put_bytes(Family::Ledger, number.to_be_bytes().to_vec(), row);
-    batch.put_bytes(Family::Meta, META_HEAD.to_vec(), number.to_be_bytes().to_vec());
+    batch.put_bytes(Family::Ledger, number.to_be_bytes(), row);
+    batch.put_bytes(Family::Meta, META_HEAD, number.to_be_bytes());
     batch.announce(TOPIC, number);
 }
 

@@ -129,7 +129,7 @@ pub fn make(
     let row =
         LinkRow { account: account.to_owned(), epoch: stored.epoch, made: actor.now, expires, ..LinkRow::default() };
     put(batch, &fingerprint, &row);
-    batch.put_bytes(Family::Links, account_key(account), fingerprint.to_vec());
+    batch.put_bytes(Family::Links, account_key(account), fingerprint);
     audit::append(batch, &actor.entry("link.make").account(account).detail("expires", expires))?;
     Ok(FreshLink { token, expires, message: None })
 }

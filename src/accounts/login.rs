@@ -163,7 +163,7 @@ impl Logins {
             .write(move |batch| -> Result<[u8; 32], StorageError> {
                 let stored = batch.get_bytes(Family::Meta, META_COOKIE_KEY)?.and_then(|key| key.try_into().ok());
                 if stored.is_none() {
-                    batch.put_bytes(Family::Meta, META_COOKIE_KEY.to_vec(), random.to_vec());
+                    batch.put_bytes(Family::Meta, META_COOKIE_KEY, random);
                 }
                 Ok(stored.unwrap_or(random))
             })
@@ -297,7 +297,7 @@ impl Logins {
             ..Enrolment::default()
         };
         let row = holder.device.as_ref().map_or_else(|| Cow::Owned(fresh()), Cow::Borrowed);
-        let judged = judge(&holder.account, pass.epoch, &row, now);
+        let judged = holder.judge(pass.epoch, now);
         let first = judged.withdrawal.is_some_and(|withdrawal| row.first_contact < withdrawal.at);
         let alarming = was_reported(&row) && !reports_wipe;
         if first || alarming || now >= row.seen + SEEN_SECONDS {

@@ -198,7 +198,7 @@ fn put(batch: &mut Batch<'_>, id: MessageId, before: Option<&Message>, message: 
     }
     let open = links::account_key(&message.account);
     if message.is_open() {
-        batch.put_bytes(Family::Outbox, open, id.to_vec());
+        batch.put_bytes(Family::Outbox, open, id);
     } else if batch.get_bytes(Family::Outbox, &open)?.as_deref() == Some(&id) {
         batch.delete_bytes(Family::Outbox, open);
     }

@@ -14,14 +14,18 @@ use crate::storage::{Batch, Read, StorageResult};
 /// The action of an entry about a silence.
 pub const ACTION: &str = "device.silent";
 
-/// Whether a silence of so many seconds began, and nobody was told of it yet.
+/// Whether a silence began of which somebody is to be told.
 fn is_new(row: &Enrolment, account: &AccountRow, seconds: u64, now: u64) -> bool {
-    let heard = heard(row);
-    row.kind != Kind::Session
+    is_late(row, seconds, now)
+        && row.kind != Kind::Session
         && row.app != CONSOLE_APP
-        && now.saturating_sub(heard) > seconds
-        && row.silence <= heard
         && matches!(judge(account, row.epoch, row, now).standing, Standing::Active | Standing::Draining)
+}
+
+/// Whether a device has not called for so many seconds, and nobody was told of it yet.
+fn is_late(row: &Enrolment, seconds: u64, now: u64) -> bool {
+    let heard = heard(row);
+    now.saturating_sub(heard) > seconds && row.silence <= heard
 }
 
 /// When a device last called.
@@ -36,7 +40,7 @@ fn heard(row: &Enrolment) -> u64 {
 pub fn begun(reader: &impl Read, seconds: u64, now: u64) -> StorageResult<Vec<(String, DeviceId)>> {
     let mut late = Vec::new();
     enrolments::list(reader, None, |device, row| {
-        if now.saturating_sub(heard(&row)) > seconds && row.silence <= heard(&row) {
+        if is_late(&row, seconds, now) {
             late.push((device, row));
         }
     })?;

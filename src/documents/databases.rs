@@ -139,7 +139,7 @@ impl Catalogue {
                 }
                 let next = batch.get_bytes(Family::Meta, META_NEXT_DATABASE)?;
                 let next = next.and_then(|bytes| bytes.try_into().ok()).map_or(1, u32::from_be_bytes);
-                batch.put_bytes(Family::Meta, META_NEXT_DATABASE.to_vec(), (next + 1).to_be_bytes().to_vec());
+                batch.put_bytes(Family::Meta, META_NEXT_DATABASE, (next + 1).to_be_bytes());
                 batch.put(&DATABASES, &key, &DatabaseRow { id: next, ..row });
                 Ok(audit::append(batch, &entry)?)
             })

@@ -152,11 +152,11 @@ fn enlist_row(
     terms: &Terms,
     places: &NamedPlaces,
 ) -> DocumentResult<Outcome> {
-    let mut row = entrant.row.clone();
-    places.resolve(&mut row).map_err(Error::bad_request)?;
-    match find_account(batch, &desk.caller, &row)? {
-        Some((name, stored)) => meet(batch, desk, &name, &stored, Entrant { row, ..entrant.clone() }, terms),
-        None => enter(batch, desk, Entrant { row, ..entrant.clone() }, terms),
+    let mut entrant = entrant.clone();
+    places.resolve(&mut entrant.row).map_err(Error::bad_request)?;
+    match find_account(batch, &desk.caller, &entrant.row)? {
+        Some((name, stored)) => meet(batch, desk, &name, &stored, entrant, terms),
+        None => enter(batch, desk, entrant, terms),
     }
 }
 

@@ -300,7 +300,7 @@ pub fn keep(
     };
     let last = batch.get_bytes(Family::Escrow, &counter(database))?;
     let number = last.and_then(|bytes| bytes.try_into().ok()).map_or(1, |last| u64::from_be_bytes(last) + 1);
-    batch.put_bytes(Family::Escrow, counter(database), number.to_be_bytes().to_vec());
+    batch.put_bytes(Family::Escrow, counter(database), number.to_be_bytes());
     batch.put(&ESCROW, &EscrowKey(database, number), &row);
     for prefix in indexes(database, &row) {
         batch.put_bytes(Family::Escrow, [prefix.as_slice(), &number.to_be_bytes()].concat(), Vec::new());
@@ -407,7 +407,7 @@ pub fn settle(batch: &mut Batch<'_>, database: DatabaseId, id: &str, revision: &
 fn count(batch: &mut Batch<'_>, database: DatabaseId, row: &EscrowRow, more: bool) -> StorageResult<()> {
     let live = live(batch, database)?;
     let live = if more { live + 1 } else { live.saturating_sub(1) };
-    batch.put_bytes(Family::Escrow, live_key(database), live.to_be_bytes().to_vec());
+    batch.put_bytes(Family::Escrow, live_key(database), live.to_be_bytes());
     let key = DeviceKey(database, row.device);
     let mut device = batch.get(&DEVICES, &key)?.unwrap_or_default();
     device.account.clone_from(&row.account);

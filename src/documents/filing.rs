@@ -394,7 +394,7 @@ impl Writing<'_, '_> {
             let written = |entry: &&Entry| entry.left.is_none() && (!moving || entry.joined == position);
             for entry in entries.iter().filter(written) {
                 let key = feed_key(database, &entry.anchor, entry.way, entry.depth, position);
-                self.batch.put_slice(Family::Feed, &key, &bytes);
+                self.batch.put_bytes(Family::Feed, &key, &bytes);
                 if entry.way.is_shown() {
                     self.reach(&entry.anchor);
                 }
@@ -538,7 +538,7 @@ impl Writing<'_, '_> {
         if !moving {
             let key_at = |position| CHANGES.key(&ChangeKey { database: self.id, position });
             self.batch.delete_bytes(Family::Changes, key_at(before));
-            self.batch.put_slice(Family::Changes, &key_at(position), &change);
+            self.batch.put_bytes(Family::Changes, key_at(position), &change);
             DocumentRow::set_position_in(&mut row, position);
         }
         let renewal = Renewal { before: Some(before), change: Some(&change), moving };

@@ -84,7 +84,7 @@ pub async fn begin(store: &Store, catalogue: &Catalogue, beginning: Beginning) -
             for database in &databases {
                 let position = database.counters(batch)?.position;
                 let key = [META_EARLIER, &was, &database.id().to_be_bytes()].concat();
-                batch.put_bytes(Family::Meta, key, position.to_be_bytes().to_vec());
+                batch.put_bytes(Family::Meta, key, position.to_be_bytes());
                 drop_push_checkpoints(batch, database)?;
             }
             let replayed = catch_up(batch, &beginning, &was)?;

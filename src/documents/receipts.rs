@@ -136,7 +136,7 @@ impl ReceiptKey {
                 <[u8; 32]>::try_from(stored).map_err(|_| corrupt)?
             }
             None => {
-                batch.put_bytes(Family::Meta, META_KEY.to_vec(), fresh.to_vec());
+                batch.put_bytes(Family::Meta, META_KEY, fresh);
                 fresh
             }
         };

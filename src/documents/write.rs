@@ -571,7 +571,7 @@ impl<'b, 'a> Writing<'b, 'a> {
         change.encode(&mut log);
         row.position = self.counters.position;
         let log_key = CHANGES.key(&ChangeKey { database: self.id, position: row.position });
-        self.batch.put_slice(CHANGES.family(), &log_key, &log);
+        self.batch.put_bytes(CHANGES.family(), &log_key, &log);
         if !self.scoped {
             self.rewrite(id, &row);
             return Ok(());

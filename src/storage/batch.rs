@@ -120,13 +120,8 @@ impl<'a> Batch<'a> {
     }
 
     /// Writes bytes.
-    pub fn put_bytes(&mut self, family: Family, key: Vec<u8>, value: Vec<u8>) {
-        self.put_slice(family, &key, &value);
-    }
-
-    /// Writes bytes that are needed again.
-    pub fn put_slice(&mut self, family: Family, key: &[u8], value: &[u8]) {
-        self.set(family, copying(key), Some(copying(value)));
+    pub fn put_bytes(&mut self, family: Family, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
+        self.set(family, copying(key.as_ref()), Some(copying(value.as_ref())));
     }
 
     /// Writes a value under a key that is there as bytes.
@@ -140,8 +135,8 @@ impl<'a> Batch<'a> {
     }
 
     /// Removes a key.
-    pub fn delete_bytes(&mut self, family: Family, key: Vec<u8>) {
-        self.set(family, copying(&key), None::<fn(&mut Vec<u8>)>);
+    pub fn delete_bytes(&mut self, family: Family, key: impl AsRef<[u8]>) {
+        self.set(family, copying(key.as_ref()), None::<fn(&mut Vec<u8>)>);
     }
 
     /// Tells followers of a topic, after the commit, that there is something new.

@@ -150,7 +150,7 @@ impl Store {
 
     /// Keeps the identity of a new history, in the batch that begins it.
     pub fn put_incarnation(batch: &mut Batch<'_>, id: [u8; 16]) {
-        batch.put_bytes(Family::Meta, META_INCARNATION.to_vec(), id.to_vec());
+        batch.put_bytes(Family::Meta, META_INCARNATION, id);
     }
 
     /// The new history has begun. Only before anybody is served.

@@ -67,14 +67,14 @@ fn a_failed_or_panicking_request_leaves_no_trace() {
     runtime().block_on(async {
         let failed: Result<(), StorageError> = store
             .write(|batch| {
-                batch.put_bytes(Family::Local, b"a".to_vec(), b"1".to_vec());
+                batch.put_bytes(Family::Local, b"a", b"1");
                 Err(StorageError::Full)
             })
             .await;
         assert!(matches!(failed, Err(StorageError::Full)));
         let panicked: Result<(), StorageError> = store
             .write(|batch| {
-                batch.put_bytes(Family::Local, b"b".to_vec(), b"1".to_vec());
+                batch.put_bytes(Family::Local, b"b", b"1");
                 panic!("on purpose");
             })
             .await;
@@ -82,7 +82,7 @@ fn a_failed_or_panicking_request_leaves_no_trace() {
         let written: Result<(), StorageError> = store
             .write(|batch| {
                 assert_eq!(batch.get_bytes(Family::Local, b"a")?, None);
-                batch.put_bytes(Family::Local, b"c".to_vec(), b"1".to_vec());
+                batch.put_bytes(Family::Local, b"c", b"1");
                 assert_eq!(batch.get_bytes(Family::Local, b"c")?, Some(b"1".to_vec()));
                 Ok(())
             })
@@ -98,7 +98,7 @@ fn a_snapshot_does_not_move() {
     let store = open(folder.path());
     let before = store.snapshot();
     let write = store.write(|batch| {
-        batch.put_bytes(Family::Local, b"a".to_vec(), b"1".to_vec());
+        batch.put_bytes(Family::Local, b"a", b"1");
         Ok::<(), StorageError>(())
     });
     runtime().block_on(write).expect("write");
@@ -111,7 +111,7 @@ fn a_backup_opens_and_holds_what_was_there() {
     let folder = tempfile::tempdir().expect("folder");
     let store = open(&folder.path().join("data"));
     let write = store.write(|batch| {
-        batch.put_bytes(Family::Local, b"a".to_vec(), b"1".to_vec());
+        batch.put_bytes(Family::Local, b"a", b"1");
         Ok::<(), StorageError>(())
     });
     runtime().block_on(write).expect("write");
@@ -219,7 +219,7 @@ proptest! {
 fn a_part_of_a_request_fails_alone_and_a_rehearsal_changes_nothing() {
     let folder = tempfile::tempdir().expect("folder");
     let store = open(folder.path());
-    let put = |batch: &mut Batch<'_>, key: &[u8]| batch.put_bytes(Family::Local, key.to_vec(), b"x".to_vec());
+    let put = |batch: &mut Batch<'_>, key: &[u8]| batch.put_bytes(Family::Local, key, b"x");
     let there = |reader: &Batch<'_>, key: &[u8]| reader.get_bytes(Family::Local, key).expect("read").is_some();
     let all = |reader: &Batch<'_>| rows(reader, &Range::prefix(b"")).len();
     let work = move |batch: &mut Batch<'_>| -> StorageResult<()> {
@@ -272,7 +272,7 @@ fn marks_of_rows_end_with_a_write_and_only_with_one() {
     let write = |family: Family, key: &str| {
         let key = key.as_bytes().to_vec();
         let written = store.write(move |batch| -> Result<(), StorageError> {
-            batch.put_bytes(family, key, b"1".to_vec());
+            batch.put_bytes(family, key, b"1");
             Ok(())
         });
         runtime().block_on(written).expect("written");
@@ -286,13 +286,13 @@ fn marks_of_rows_end_with_a_write_and_only_with_one() {
     assert_eq!((versions.holds(&ann), versions.holds(&bea)), (false, true));
     let ann = mark("ann");
     let failed = store.write(|batch| -> Result<(), StorageError> {
-        batch.delete_bytes(Family::Accounts, b"ann".to_vec());
+        batch.delete_bytes(Family::Accounts, b"ann");
         Err(StorageError::Full)
     });
     runtime().block_on(failed).expect_err("taken back");
     assert!(versions.holds(&ann), "nothing was written");
     let deleted = store.write(|batch| -> Result<(), StorageError> {
-        batch.delete_bytes(Family::Accounts, b"ann".to_vec());
+        batch.delete_bytes(Family::Accounts, b"ann");
         Ok(())
     });
     runtime().block_on(deleted).expect("deleted");
@@ -308,7 +308,7 @@ fn no_mark_is_given_while_a_row_is_being_written() {
     let folder = tempfile::tempdir().expect("folder");
     let store = open(folder.path());
     let mut batch = Batch::new(&store.inner.db, &RandomState::new(), None, || None);
-    batch.put_bytes(Family::Accounts, b"ann".to_vec(), b"1".to_vec());
+    batch.put_bytes(Family::Accounts, b"ann", b"1");
     batch.keep();
     let (layer, _, _) = batch.finish();
     let versions = store.row_versions();

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{AccountRow, Link};
 
@@ -26,24 +26,14 @@ pub struct NamedPlaces {
     known: HashMap<String, Known>,
 }
 
-/// The new place of a row.
-fn new_place(row: &AccountRow) -> Option<&Map<String, Value>> {
-    row.places.iter().find_map(|place| match place {
-        Link::New(members) => Some(members),
-        Link::Id(_) => None,
-    })
-}
-
-/// What a new place is called.
-fn names_of(members: &Map<String, Value>) -> impl Iterator<Item = &str> {
-    ["name", "external_id"].into_iter().filter_map(|member| members.get(member).and_then(Value::as_str))
-}
-
 impl AccountRow {
     /// What the place that this row makes is called (`name`, `external_id`); nothing if it makes none.
     #[must_use]
     pub fn place_names(&self) -> Option<[Option<&str>; 2]> {
-        let members = new_place(self)?;
+        let members = self.places.iter().find_map(|place| match place {
+            Link::New(members) => Some(members),
+            Link::Id(_) => None,
+        })?;
         Some(["name", "external_id"].map(|member| members.get(member).and_then(Value::as_str)))
     }
 
@@ -68,7 +58,7 @@ impl NamedPlaces {
         let mut makers: HashMap<&str, usize> = HashMap::new();
         let mut known = HashMap::new();
         for (number, row) in rows.iter().enumerate() {
-            for name in new_place(row).into_iter().flat_map(names_of) {
+            for name in row.place_names().into_iter().flatten().flatten() {
                 if makers.insert(name, number).is_some_and(|other| other != number) {
                     known.insert(name.to_owned(), Known::Several);
                 }
@@ -115,8 +105,7 @@ impl NamedPlaces {
 
     /// Notes the place that a row makes, or that was made for it before; `None`: the row was refused.
     pub fn note(&mut self, row: &AccountRow, place: Option<&str>) {
-        let Some(members) = new_place(row) else { return };
-        for name in names_of(members) {
+        for name in row.place_names().into_iter().flatten().flatten() {
             let known = self.known.entry(name.to_owned()).or_insert(Known::Refused(row.line));
             if *known != Known::Several {
                 *known = place.map_or(Known::Refused(row.line), |place| Known::At(place.to_owned()));

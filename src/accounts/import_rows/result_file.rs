@@ -82,7 +82,7 @@ fn spreadsheet(text: &str, marked: bool, results: &[RowResult]) -> Result<Vec<u8
     builder.quote_style(QuoteStyle::Necessary).terminator(Terminator::CRLF).has_headers(false);
     let mut writer = builder.from_writer(out);
     let failed = |error: csv::Error| error.to_string();
-    writer.write_record(header.iter().map(|name| once_inert(name))).map_err(failed)?;
+    writer.write_record(header.iter().map(|name| inert(name).into_owned())).map_err(failed)?;
     for (mut row, result) in rows.into_iter().zip(results) {
         row.resize(header.len(), String::new());
         for (column, cell) in result.cells() {
@@ -91,14 +91,9 @@ fn spreadsheet(text: &str, marked: bool, results: &[RowResult]) -> Result<Vec<u8
                 cell.clone_into(&mut row[at]);
             }
         }
-        writer.write_record(row.iter().map(|cell| once_inert(cell))).map_err(failed)?;
+        writer.write_record(row.iter().map(|cell| inert(cell).into_owned())).map_err(failed)?;
     }
     writer.into_inner().map_err(|error| error.to_string())
-}
-
-/// What came in with an apostrophe has it already.
-fn once_inert(cell: &str) -> String {
-    if cell.starts_with('\'') { cell.to_owned() } else { inert(cell).into_owned() }
 }
 
 fn lines(text: &str, results: &[RowResult]) -> Result<Vec<u8>, String> {

@@ -164,9 +164,10 @@ fn object(record: &StringRecord, columns: &[Column], line: u64, problems: &mut V
 /// With what a spreadsheet takes for the beginning of a formula.
 const FORMULA: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
 
-/// A cell that a spreadsheet does not compute: an apostrophe stands before what looks like a formula. [`as_meant`] takes it away.
+/// A cell that a spreadsheet does not compute: an apostrophe stands before what looks like a formula, unless it came with one. [`as_meant`]
+/// takes it away.
 pub(super) fn inert(cell: &str) -> Cow<'_, str> {
-    match cell.trim_start_matches('\'').starts_with(FORMULA) {
+    match cell.starts_with(FORMULA) {
         true => Cow::Owned(format!("'{cell}")),
         false => Cow::Borrowed(cell),
     }

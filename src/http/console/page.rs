@@ -29,8 +29,12 @@ pub(super) struct Page<'a> {
 }
 
 impl<'a> Page<'a> {
-    pub(super) fn new(template: &'static str, title: impl Into<String>, part: &'static str, content: Value) -> Self {
-        let mut content = content;
+    pub(super) fn new(
+        template: &'static str,
+        title: impl Into<String>,
+        part: &'static str,
+        mut content: Value,
+    ) -> Self {
         if content["names"].is_null() {
             content["names"] = json!({});
         }
