@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -88,6 +88,8 @@ struct Process {
     child: Child,
     address: String,
     log: Arc<Mutex<Vec<u8>>>,
+    /// Ends when the process has closed its standard error and all of it is in `log`.
+    reader: Option<JoinHandle<()>>,
 }
 
 /// A server of one test.
@@ -226,9 +228,9 @@ impl TestServer {
     fn launch(&mut self) -> Result<(), String> {
         let mut child = self.command()?.spawn().map_err(|error| format!("could not start the server: {error}"))?;
         let lines = follow_lines(child.stdout.take());
-        let log = collect(child.stderr.take());
+        let (log, reader) = collect(child.stderr.take());
         // In its place before the wait, so that whatever happens the process is ended with the value.
-        let mut process = Process { child, address: String::new(), log };
+        let mut process = Process { child, address: String::new(), log, reader };
         let deadline = Instant::now() + START_DEADLINE;
         loop {
             match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -241,6 +243,9 @@ impl TestServer {
                 }
                 Err(reason) => {
                     let ended = wait_for_end(&mut process.child, Duration::from_millis(500));
+                    if ended.is_some() {
+                        process.reader.take().map(JoinHandle::join);
+                    }
                     let state = ended.map_or(format!("it still runs ({reason})"), |status| status.to_string());
                     return Err(format!("the server does not listen: {state}; its log:\n{}", process.log_text()));
                 }
@@ -276,11 +281,11 @@ fn follow_lines(output: Option<impl Read + Send + 'static>) -> Receiver<String> 
     receiver
 }
 
-fn collect(output: Option<impl Read + Send + 'static>) -> Arc<Mutex<Vec<u8>>> {
+fn collect(output: Option<impl Read + Send + 'static>) -> (Arc<Mutex<Vec<u8>>>, Option<JoinHandle<()>>) {
     let log = Arc::new(Mutex::new(Vec::new()));
-    let Some(mut output) = output else { return log };
+    let Some(mut output) = output else { return (log, None) };
     let kept = Arc::clone(&log);
-    thread::spawn(move || {
+    let reader = thread::spawn(move || {
         let mut space = [0; 8 * 1024];
         while let Ok(count @ 1..) = output.read(&mut space) {
             let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -289,7 +294,7 @@ fn collect(output: Option<impl Read + Send + 'static>) -> Arc<Mutex<Vec<u8>>> {
             kept.drain(..excess);
         }
     });
-    log
+    (log, Some(reader))
 }
 
 /// SIGTERM without `unsafe`: every Unix has a shell, and its `kill` is built in.
