@@ -464,12 +464,15 @@ impl Writing<'_, '_> {
         contacts.sort_unstable();
         // All lines first, parents before children: a place may lie deeper than its primary contact, and a target as
         // deep as its owner.
-        for (_, contact) in contacts {
-            if contact != id {
-                self.draw_line_again(&contact)?;
-                others.insert(contact);
+        for contacts in contacts.chunks(READ_TOGETHER) {
+            let ids: BTreeSet<&str> = contacts.iter().map(|(_, contact)| contact.as_str()).collect();
+            let keys: Vec<Vec<u8>> = ids.into_iter().map(|contact| DocumentKey::bytes(self.id, contact)).collect();
+            self.batch.read_ahead(DOCUMENTS.family(), &keys)?;
+            for (_, contact) in contacts.iter().filter(|(_, contact)| contact != id) {
+                self.draw_line_again(contact)?;
             }
         }
+        others.extend(contacts.into_iter().map(|(_, contact)| contact));
         others.remove(id);
         let others: Vec<String> = others.into_iter().collect();
         for others in others.chunks(READ_TOGETHER) {

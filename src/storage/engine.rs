@@ -57,11 +57,9 @@ fn family_options(workload: Workload, cache: &Cache, write_buffer_bytes: usize) 
     blocks.set_format_version(5);
     blocks.set_cache_index_and_filter_blocks(true);
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    // On every level. ZSTD on the lowest one saved 6 % of the disk (735 bytes a document instead of 784, at 5 million); but
+    // merging files and taking blocks apart compete with requests for the same cores.
     options.set_compression_type(DBCompressionType::Lz4);
-    options.set_bottommost_compression_type(DBCompressionType::Zstd);
-    // Window, level, strategy, dictionary. Level 1: merging files competes with writes for the same cores, and in a scoped
-    // database there is three times as much to merge.
-    options.set_bottommost_compression_options(-14, 1, 0, 0, true);
     options.set_level_compaction_dynamic_level_bytes(true);
     let buffer = match workload {
         Workload::Bodies | Workload::Blobs => write_buffer_bytes / 2,
@@ -81,11 +79,7 @@ fn family_options(workload: Workload, cache: &Cache, write_buffer_bytes: usize) 
             blocks.set_bloom_filter(10.0, false);
             blocks.set_block_size(16 << 10);
         }
-        Workload::Log => blocks.set_block_size(16 << 10),
-        Workload::Ranges => {
-            blocks.set_block_size(16 << 10);
-            options.set_bottommost_compression_type(DBCompressionType::Lz4);
-        }
+        Workload::Log | Workload::Ranges => blocks.set_block_size(16 << 10),
         Workload::Blobs => {
             options.set_enable_blob_files(true);
             options.set_min_blob_size(4 << 10);

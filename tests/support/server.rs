@@ -6,7 +6,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -242,7 +242,10 @@ impl TestServer {
                     }
                 }
                 Err(reason) => {
-                    let ended = wait_for_end(&mut process.child, Duration::from_millis(500));
+                    // Without anybody left who could print the line, the process is about to end.
+                    let gone = reason == RecvTimeoutError::Disconnected;
+                    let patience = if gone { STOP_DEADLINE } else { Duration::ZERO };
+                    let ended = wait_for_end(&mut process.child, patience);
                     if ended.is_some() {
                         process.reader.take().map(JoinHandle::join);
                     }

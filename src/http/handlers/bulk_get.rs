@@ -30,8 +30,10 @@ use crate::storage::{Read, Snapshot, StorageError, Store};
 
 /// Query parameters that `_bulk_get` refuses (§1.1.3).
 const REFUSED: [&str; 5] = ["rev", "open_revs", "new_edits", "w", "atts_since"];
-/// Entries of one page.
+/// Entries of one page at most.
 const PAGE_ENTRIES: usize = 64;
+/// An answer with so many entries, or fewer, is read at once by the thread that serves the request.
+const READ_AT_ONCE: usize = 32;
 /// Pages that are read at the same time for one request.
 const PAGES_AT_A_TIME: usize = 2;
 /// Bytes that a document is expected to take in an answer.
@@ -58,7 +60,7 @@ pub(super) async fn bulk_get(context: &mut Context) -> Handled {
         }
     }
     let store = reading.store.clone();
-    if entries.len() <= PAGE_ENTRIES {
+    if entries.len() <= READ_AT_ONCE {
         return Ok(Answer::output(200, reading.page(&entries, 0..entries.len())?, &store));
     }
     let memory = context.memory.clone();
@@ -73,19 +75,26 @@ pub(super) async fn bulk_get(context: &mut Context) -> Handled {
 fn pages(reading: Reading, entries: Vec<BulkGetEntry>) -> impl Stream<Item = io::Result<Bytes>> + Send {
     let shared = Arc::new((reading, entries));
     let (store, count) = (shared.0.store.clone(), shared.1.len());
+    let size = page_size(count);
     let read = move |first: usize| {
         let shared = Arc::clone(&shared);
-        let range = first..count.min(first + PAGE_ENTRIES);
+        let range = first..count.min(first + size);
         let page = tokio::task::spawn_blocking(move || shared.0.page(&shared.1, range));
         async move { page.await.map_err(|_| StorageError::Panicked)? }
     };
-    let pages = futures::stream::iter((0..count).step_by(PAGE_ENTRIES)).map(read).buffered(PAGES_AT_A_TIME);
+    let pages = futures::stream::iter((0..count).step_by(size)).map(read).buffered(PAGES_AT_A_TIME);
     let sent = move |page: Result<Output, HttpError>| match page {
         Ok(page) => stream_pieces(store.clone(), page.into_pieces()).left_stream(),
         // The connection is cut, so that the client does not take the answer for whole.
         Err(error) => futures::stream::once(async { Err(io::Error::other(error.reason)) }).right_stream(),
     };
     pages.flat_map(sent)
+}
+
+/// Entries of each page: so many that the threads that read them beside each other have the same to do.
+fn page_size(count: usize) -> usize {
+    let rounds = count.div_ceil(PAGE_ENTRIES * PAGES_AT_A_TIME).max(1);
+    count.div_ceil(rounds * PAGES_AT_A_TIME).max(1)
 }
 
 /// What one request reads, and how; independent of it, so that other threads can read for it.
@@ -264,4 +273,16 @@ fn write_error(out: &mut Output, entry: &BulkGetEntry, revision: Option<&str>, e
     out.text.extend_from_slice(b",\"reason\":");
     write_string(&mut out.text, error.reason());
     out.text.extend_from_slice(b"}}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_beside_each_other_are_of_one_size() {
+        for (count, size) in [(1, 1), (33, 17), (100, 50), (128, 64), (129, 33), (500, 63), (10_000, 64)] {
+            assert_eq!(page_size(count), size, "{count}");
+        }
+    }
 }
