@@ -1,7 +1,8 @@
 //! `settle bench scope`: what a restricted caller's pulls, moves and writes cost while the country around them grows.
 //!
 //! One server, filled step by step; at each size the same figures are taken from the same area, so that what depends on
-//! the size of the database shows. Times are from request to answer over loopback, the server's own and the wire's.
+//! the size of the database shows. Times are from request to answer over loopback, the server's own and the wire's. What is
+//! written is written while files are merged; pulls and moves are measured when that is over.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,6 +23,8 @@ const PASSWORD: &str = "loopback-and-thrown-away";
 const CONFIGURATION: &str = "[settle]\ncache_mib = 3072\nwrite_buffer_mib = 256\n";
 /// Documents in one `_bulk_docs` of the load.
 const BATCH: usize = 500;
+/// How long it waits until the server has merged what was written.
+const PATIENCE: Duration = Duration::from_secs(240);
 /// Pulls of each kind whose median is told.
 const REPEATED: usize = 50;
 
@@ -53,12 +56,16 @@ pub(super) async fn run(
         admin = Client::open(&server.target).await?; // the one before was idle for too long
         let (plain, rate) = write_rates(&server.target, &mut admin, areas).await?;
         compared += COMPARED_AREAS * COMPARED_TURNS;
+        eprintln!("waiting for the merging of files …");
+        let merging = server.rest(PATIENCE).await;
         eprintln!("measuring …");
+        admin = Client::open(&server.target).await?; // again idle for too long
         let mut figures = vec![
             ("documents", "", "", ((areas + compared) * AREA_DOCUMENTS) as f64),
             ("bulk writes, plain database", "docs/s", "", plain),
             ("bulk writes, scoped", "docs/s", "", rate),
             ("of the plain rate", "%", ">= 60", rate / plain * 100.0),
+            ("merging of files afterwards", "s", "", merging),
         ];
         figures.extend(measure(&server.target, &mut admin, areas).await?);
         figures.push(("memory", "MiB", "", server.memory().unwrap_or_default()));

@@ -9,6 +9,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
@@ -73,6 +74,29 @@ impl Server {
         Some(kibibytes / 1024.0)
     }
 
+    /// Processor time of the server so far, in hundredths of a second (`USER_HZ`); `None` when its process is not known.
+    fn processor_time(&self) -> Option<u64> {
+        let line = fs::read_to_string(format!("/proc/{}/stat", self.process?)).ok()?;
+        let mut behind_name = line.rsplit_once(')')?.1.split_whitespace().skip(11);
+        Some(behind_name.next()?.parse::<u64>().ok()? + behind_name.next()?.parse::<u64>().ok()?)
+    }
+
+    /// Waits until the server uses less than a tenth of a processor for a second, so that what it still does for earlier
+    /// requests (merging files) is over; says how many seconds that took. Gives up after `patience`.
+    pub async fn rest(&self, patience: Duration) -> f64 {
+        let began = Instant::now();
+        let mut last = self.processor_time();
+        while began.elapsed() < patience {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let now = self.processor_time();
+            if now.zip(last).is_none_or(|(now, last)| now < last + 10) {
+                break;
+            }
+            last = now;
+        }
+        began.elapsed().as_secs_f64()
+    }
+
     /// Disk space of the data folder in MiB, as `du` counts it; `None` for a server that is not ours.
     pub fn disk(&self) -> Option<f64> {
         let own = self.own.as_ref()?;
@@ -105,6 +129,7 @@ mod tests {
     use crate::http::load::Target;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
+    use std::time::Duration;
 
     #[test]
     fn a_server_is_started_and_ended_and_its_folder_removed() {
@@ -122,6 +147,19 @@ mod tests {
         let process = format!("/proc/{}", server.process.unwrap());
         drop(server);
         assert!(!fs::exists(process).unwrap() && !folder.path().join("server").exists());
+    }
+
+    #[tokio::test]
+    async fn rest_comes_when_the_processor_is_idle() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = Target::parse("http://127.0.0.1:1").unwrap();
+        for (work, patience, rests) in [("exec sleep 60", 60, true), ("while :; do :; done", 2, false)] {
+            let mut child = std::process::Command::new("sh").args(["-c", work]).current_dir(&folder).spawn().unwrap();
+            let waited = Server::running(target.clone(), Some(child.id())).rest(Duration::from_secs(patience)).await;
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert_eq!(waited < patience as f64, rests, "{work}: {waited}");
+        }
     }
 
     #[test]
