@@ -57,8 +57,8 @@ fn family_options(workload: Workload, cache: &Cache, write_buffer_bytes: usize) 
     blocks.set_format_version(5);
     blocks.set_cache_index_and_filter_blocks(true);
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
-    // On every level. ZSTD on the lowest one saved 6 % of the disk (735 bytes a document instead of 784, at 5 million); but
-    // merging files and taking blocks apart compete with requests for the same cores.
+    // On every level. ZSTD on the lowest one saved 6 to 10 % of the disk (docs/performance.md); but merging files and taking
+    // blocks apart compete with requests for the same cores.
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_level_compaction_dynamic_level_bytes(true);
     let buffer = match workload {
