@@ -460,6 +460,7 @@ impl Writing<'_, '_> {
                 })?;
             }
         }
+        below.remove(id);
         let mut contacts: Vec<(u8, String)> = below.into_iter().map(|(id, depth)| (depth, id)).collect();
         contacts.sort_unstable();
         // All lines first, parents before children: a place may lie deeper than its primary contact, and a target as
@@ -468,7 +469,7 @@ impl Writing<'_, '_> {
             let ids: BTreeSet<&str> = contacts.iter().map(|(_, contact)| contact.as_str()).collect();
             let keys: Vec<Vec<u8>> = ids.into_iter().map(|contact| DocumentKey::bytes(self.id, contact)).collect();
             self.batch.read_ahead(DOCUMENTS.family(), &keys)?;
-            for (_, contact) in contacts.iter().filter(|(_, contact)| contact != id) {
+            for (_, contact) in contacts {
                 self.draw_line_again(contact)?;
             }
         }

@@ -263,6 +263,11 @@ impl Batch<'_> {
         self.layers().find_map(|layer| layer.overlays[family as usize].get(hash, key))
     }
 
+    /// What is known under a key without asking the engine.
+    fn at_hand(&self, family: Family, key: &[u8]) -> Option<Written<'_>> {
+        self.written(family, key).or_else(|| self.known(family, key))
+    }
+
     /// What was read ahead under a key.
     fn known(&self, family: Family, key: &[u8]) -> Option<Written<'_>> {
         let ahead = self.ahead.get(&family)?;
@@ -272,7 +277,7 @@ impl Batch<'_> {
 
 impl Read for Batch<'_> {
     fn get_bytes(&self, family: Family, key: &[u8]) -> StorageResult<Option<Vec<u8>>> {
-        match self.written(family, key).or_else(|| self.known(family, key)) {
+        match self.at_hand(family, key) {
             Some(written) => Ok(written.map(<[u8]>::to_vec)),
             None => {
                 let found = self.db.get_pinned_cf_opt(self.family(family)?, key, &self.options)?;
@@ -282,13 +287,13 @@ impl Read for Batch<'_> {
     }
 
     fn get_many(&self, family: Family, keys: &[Vec<u8>]) -> StorageResult<Vec<Option<Vec<u8>>>> {
-        let written: Vec<Option<Written<'_>>> = keys.iter().map(|key| self.written(family, key)).collect();
-        let others = keys.iter().zip(&written).filter(|(_, written)| written.is_none());
+        let at_hand: Vec<Option<Written<'_>>> = keys.iter().map(|key| self.at_hand(family, key)).collect();
+        let others = keys.iter().zip(&at_hand).filter(|(_, known)| known.is_none());
         let others: Vec<&Vec<u8>> = others.map(|(key, _)| key).collect();
         let committed = self.db.batched_multi_get_cf_opt(self.family(family)?, others, false, &self.options);
         let mut committed = committed.into_iter();
-        let values = written.into_iter().map(|written| match written {
-            Some(written) => Ok(written.map(<[u8]>::to_vec)),
+        let values = at_hand.into_iter().map(|known| match known {
+            Some(value) => Ok(value.map(<[u8]>::to_vec)),
             None => Ok(committed.next().transpose()?.flatten().map(|bytes| bytes.to_vec())),
         });
         values.collect()

@@ -114,9 +114,11 @@ async fn write_rates(target: &Target, admin: &mut Client, areas: u64) -> anyhow:
         }
     }
     admin.bytes("DELETE", "/settle_bench_plain", b"").await?;
-    plain.sort_unstable_by(f64::total_cmp);
-    scoped.sort_unstable_by(f64::total_cmp);
-    Ok((quantile(&plain, 0.5), quantile(&scoped, 0.5)))
+    let median = |mut rates: Vec<f64>| {
+        rates.sort_unstable_by(f64::total_cmp);
+        quantile(&rates, 0.5)
+    };
+    Ok((median(plain), median(scoped)))
 }
 
 /// Writes the same documents into a database with two connections; documents per second.
