@@ -95,7 +95,7 @@ pub struct RecordFacts {
     pub report: bool,
     /// The id or shortcode it is about; `None`: about nobody.
     pub subject: Option<String>,
-    /// The author, then the author's ancestors as the record embeds them.
+    /// The author; if sign-off is needed or the record is private, then the author's ancestors as the record embeds them.
     pub author: Vec<String>,
     /// Supervisors above the author get it too.
     pub needs_signoff: bool,
@@ -134,6 +134,16 @@ impl Facts {
         }
     }
 
+    /// By which key a document names somebody it is about.
+    #[must_use]
+    pub fn about(&self) -> Option<&str> {
+        match self {
+            Self::Record(record) => record.subject.as_deref(),
+            Self::Target(owner) => Some(owner),
+            _ => None,
+        }
+    }
+
     /// Documents that only administrators write (S15 for user-settings).
     #[must_use]
     pub fn is_reserved(id: &str, facts: &Self) -> bool {
@@ -149,8 +159,8 @@ struct Members<'a> {
     /// Those of `fields`, if that is an object.
     fields: [Option<&'a str>; FIELDS.len()],
     /// The links to contacts, each followed by the ancestors that it embeds.
-    parent: Vec<String>,
-    contact: Vec<String>,
+    parent: Vec<Cow<'a, str>>,
+    contact: Vec<Cow<'a, str>>,
 }
 
 impl<'a> Members<'a> {
@@ -225,15 +235,15 @@ fn text(value: &str) -> Option<String> {
 }
 
 /// A link to a contact, `{"_id", "parent"}` or a plain id, followed by the ancestors it embeds.
-fn chain(scanner: &mut Scanner<'_>) -> Result<Vec<String>, Error> {
+fn chain<'a>(scanner: &mut Scanner<'a>) -> Result<Vec<Cow<'a, str>>, Error> {
     let mut ids = Vec::new();
     link(scanner, &mut ids)?;
     Ok(ids)
 }
 
 /// Appends the ids of a link. It calls itself for the parent, at most as often as a chain is long.
-fn link(scanner: &mut Scanner<'_>, ids: &mut Vec<String>) -> Result<(), Error> {
-    let named = |value: &str| string(value).filter(|id| !id.is_empty()).map(Cow::into_owned);
+fn link<'a>(scanner: &mut Scanner<'a>, ids: &mut Vec<Cow<'a, str>>) -> Result<(), Error> {
+    let named = |value: &'a str| string(value).filter(|id| !id.is_empty());
     if ids.len() == LONGEST_CHAIN {
         return scanner.value().map(drop);
     }
@@ -242,7 +252,7 @@ fn link(scanner: &mut Scanner<'_>, ids: &mut Vec<String>) -> Result<(), Error> {
         return Ok(());
     }
     let (this, mut id) = (ids.len(), None);
-    ids.push(String::new()); // its parent may stand before its id
+    ids.push(Cow::Borrowed("")); // its parent may stand before its id
     scanner.object(|name, scanner| match name.decode().as_ref() {
         "_id" => {
             id = named(scanner.value()?);
@@ -261,12 +271,16 @@ fn link(scanner: &mut Scanner<'_>, ids: &mut Vec<String>) -> Result<(), Error> {
     Ok(())
 }
 
+fn owned(ids: Vec<Cow<'_, str>>) -> Vec<String> {
+    ids.into_iter().map(Cow::into_owned).collect()
+}
+
 fn contact(body: Members<'_>) -> ContactFacts {
     let code = body.get("patient_id").and_then(text).or_else(|| body.get("place_id").and_then(text));
     ContactFacts {
         shortcode: code.filter(|code| is_subject_key(code)),
-        parents: body.parent,
-        primary: body.contact.into_iter().next(),
+        parents: owned(body.parent),
+        primary: body.contact.into_iter().next().map(Cow::into_owned),
     }
 }
 
@@ -279,16 +293,21 @@ fn record(body: Members<'_>) -> RecordFacts {
     let needs_signoff = is_true(body.field("needs_signoff"));
     if !body.get("form").is_some_and(is_truthy) {
         let subject = if body.get("sms_message").is_some_and(is_truthy) {
-            author.first().cloned()
+            author.first().cloned().map(Cow::into_owned)
         } else if body.get("kujua_message").is_some_and(is_truthy) {
             let tasks = body.get("tasks").and_then(parsed);
             let recipient = tasks.as_ref().and_then(|tasks| tasks.pointer("/0/messages/0/contact"));
             let recipient = recipient.map(Value::to_string);
-            recipient.and_then(|link| chain(&mut Scanner::of_text(&link)).ok()?.into_iter().next())
+            recipient.and_then(|link| Some(chain(&mut Scanner::of_text(&link)).ok()?.into_iter().next()?.into_owned()))
         } else {
             None
         };
-        return RecordFacts { subject, author: body.contact, needs_signoff, ..RecordFacts::default() };
+        return RecordFacts {
+            subject,
+            author: author_of(body.contact, needs_signoff),
+            needs_signoff,
+            ..RecordFacts::default()
+        };
     }
     let unregistered = |error: &Value| {
         matches!(error.get("code").and_then(Value::as_str), Some("registration_not_found" | "invalid_patient_id"))
@@ -308,13 +327,16 @@ fn record(body: Members<'_>) -> RecordFacts {
         .find_map(text)
     };
     let subject = if about_author { None } else { named() };
-    RecordFacts {
-        report: true,
-        subject: subject.or_else(|| author.first().cloned()),
-        needs_signoff,
-        private: is_true(body.field("private")),
-        author: body.contact,
-    }
+    let subject = subject.or_else(|| author.first().cloned().map(Cow::into_owned));
+    let private = is_true(body.field("private"));
+    let author = author_of(body.contact, needs_signoff || private);
+    RecordFacts { report: true, subject, author, needs_signoff, private }
+}
+
+/// The author, with what is above only where somebody asks for that.
+fn author_of(mut chain: Vec<Cow<'_, str>>, whole: bool) -> Vec<String> {
+    chain.truncate(if whole { LONGEST_CHAIN } else { 1 });
+    owned(chain)
 }
 
 /// JavaScript's idea of a value that is there.

@@ -295,9 +295,13 @@ const REPORT: u8 = 4;
 
 /// The key of a feed row: database, anchor, way, depth, position.
 #[must_use]
-pub fn feed_key(database: DatabaseId, anchor: &Anchor, way: Way, depth: u8, position: Position) -> Vec<u8> {
-    let mut key = feed_prefix(database, anchor, Some((way, Some(depth))));
-    key.extend_from_slice(&position.to_be_bytes());
+pub fn feed_key(database: DatabaseId, anchor: &Anchor, way: Way, depth: u8, position: Position) -> [u8; 30] {
+    let mut key = [0; 30];
+    key[..4].copy_from_slice(&database.to_be_bytes());
+    key[4..20].copy_from_slice(anchor);
+    key[20] = way as u8;
+    key[21] = depth;
+    key[22..].copy_from_slice(&position.to_be_bytes());
     key
 }
 

@@ -170,6 +170,7 @@ impl Writing<'_, '_> {
         renewal: &Renewal<'_>,
     ) -> StorageResult<()> {
         let mut then = Consequences::default();
+        let was_contact = old.contact().is_some();
         self.update_contact(id, &old, &mut new, &mut then)?;
         let places = self.places(&new)?;
         self.expect(id, old.key.take(), &mut new, &places)?;
@@ -182,6 +183,9 @@ impl Writing<'_, '_> {
         } else {
             self.batch.delete_bytes(DOCUMENTS.family(), key);
             self.known.note(id, None);
+        }
+        if was_contact {
+            self.known.forget_meant(); // it may be none from now on
         }
         self.follow_up(id, then)
     }
@@ -310,6 +314,7 @@ impl Writing<'_, '_> {
         let key = subjects::claims(self.id, code);
         let mut claims = self.batch.get(&SUBJECTS, &key)?.unwrap_or_default();
         change(&mut claims.0);
+        self.known.forget_meant();
         self.known.note_holder(code, claims.0.first().map(String::as_str));
         self.put_texts(key, claims);
         Ok(())
@@ -361,14 +366,19 @@ impl Writing<'_, '_> {
         let Places { wanted: mut missing, filter, .. } = places;
         let mut kept = BTreeSet::new();
         let mut entries = Vec::with_capacity(missing.len() + old.entries.len());
-        for entry in &old.entries {
+        for (at, entry) in old.entries.iter().enumerate() {
             let mut entry = *entry;
+            let place = |entry: &Entry| (entry.anchor, entry.way, entry.depth);
+            // The row that told of the leaving went when the document came back.
+            let came_back = || old.entries[at + 1..].iter().any(|later| place(later) == place(&entry));
             let key_at = |at| feed_key(database, &entry.anchor, entry.way, entry.depth, at);
             let stays = missing.get(&(entry.anchor, entry.way)) == Some(&entry.depth) && change.is_some();
             match (entry.left, before) {
                 (None, Some(_)) if stays && moving => {}
                 (None, Some(before)) => self.batch.delete_bytes(Family::Feed, key_at(before.max(entry.joined))),
-                (Some(left), _) if stays || change.is_none() => self.batch.delete_bytes(Family::Feed, key_at(left)),
+                (Some(left), _) if (stays || change.is_none()) && !came_back() => {
+                    self.batch.delete_bytes(Family::Feed, key_at(left));
+                }
                 _ => {}
             }
             if stays && entry.left.is_none() {
@@ -394,7 +404,7 @@ impl Writing<'_, '_> {
             let written = |entry: &&Entry| entry.left.is_none() && (!moving || entry.joined == position);
             for entry in entries.iter().filter(written) {
                 let key = feed_key(database, &entry.anchor, entry.way, entry.depth, position);
-                self.batch.put_bytes(Family::Feed, &key, &bytes);
+                self.batch.put_bytes(Family::Feed, key, &bytes);
                 if entry.way.is_shown() {
                     self.reach(&entry.anchor);
                 }
@@ -479,10 +489,19 @@ impl Writing<'_, '_> {
         for others in others.chunks(READ_TOGETHER) {
             let keys: Vec<Vec<u8>> = others.iter().map(|other| DocumentKey::bytes(self.id, other)).collect();
             let rows = self.batch.get_many(DOCUMENTS.family(), &keys)?;
+            let mut stored = Vec::with_capacity(others.len());
+            let mut all_filed = Vec::with_capacity(others.len());
             for (other, row) in others.iter().zip(rows) {
-                if let Some(row) = row {
-                    self.file_again(other, row)?; // writes no other document's row
+                if let Some(row) = row
+                    && let Some(filed) = DocumentRow::filed_in(&row)
+                {
+                    all_filed.push(Filed::decode(filed).ok_or(CORRUPT)?);
+                    stored.push((other, row));
                 }
+            }
+            self.read_named_ahead(&all_filed)?;
+            for ((other, row), filed) in stored.into_iter().zip(all_filed) {
+                self.file_again(other, row, filed)?; // writes no other document's row
             }
         }
         Ok(())
@@ -513,9 +532,7 @@ impl Writing<'_, '_> {
 
     /// Files a document whose own revisions did not change. It takes a new position only if that changes what it is filed
     /// under: for the rows that come and go, and for all of them if what else decides about readers changed.
-    fn file_again(&mut self, id: &str, mut row: Vec<u8>) -> StorageResult<()> {
-        let Some(filed) = DocumentRow::filed_in(&row) else { return Ok(()) };
-        let mut filed = Filed::decode(filed).ok_or(CORRUPT)?;
+    fn file_again(&mut self, id: &str, mut row: Vec<u8>, mut filed: Filed) -> StorageResult<()> {
         let places = self.places(&filed)?;
         let same_key = filed.key == places.key;
         let before = filed.key.take();

@@ -4,8 +4,10 @@
 //! changes one changes the other, and the next request begins with nothing.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 use std::rc::Rc;
+
+use foldhash::HashMap;
 
 use super::filed::{Filed, subjects};
 use super::tables::{DOCUMENTS, DocumentKey};
@@ -20,6 +22,9 @@ const MOST: usize = 4096;
 /// Documents from which on what a batch asks for is read ahead.
 const READ_AHEAD: usize = 16;
 
+/// A contact with its id, or nobody.
+pub(super) type Meant = Option<(String, Rc<Filed>)>;
+
 /// Answers that hold until the request changes them.
 #[derive(Debug, Default)]
 pub(super) struct Known {
@@ -27,6 +32,8 @@ pub(super) struct Known {
     contacts: RefCell<HashMap<String, Option<Rc<Filed>>>>,
     /// By shortcode.
     holders: RefCell<HashMap<String, Option<String>>>,
+    /// The key that was asked for last, and whom it means: while no contact and no holder of a shortcode changes.
+    meant: RefCell<Option<(String, Meant)>>,
     /// The id whose anchor was asked for last, and that anchor.
     anchor: RefCell<Option<(String, Anchor)>>,
 }
@@ -35,6 +42,21 @@ impl Known {
     /// What is stored under an id, if that is known.
     pub(super) fn contact(&self, id: &str) -> Option<Option<Rc<Filed>>> {
         self.contacts.borrow().get(id).cloned()
+    }
+
+    /// Whom a key means, if that is known. The records of a batch often come together by person.
+    pub(super) fn meant(&self, key: &str) -> Option<Meant> {
+        self.meant.borrow().as_ref().filter(|(known, _)| known == key).map(|(_, meant)| meant.clone())
+    }
+
+    /// Notes whom a key means.
+    pub(super) fn note_meant(&self, key: &str, meant: &Meant) {
+        self.meant.replace(Some((key.to_owned(), meant.clone())));
+    }
+
+    /// A contact changed, or who holds a shortcode.
+    pub(super) fn forget_meant(&self) {
+        self.meant.take();
     }
 
     /// Notes what is stored under an id.
@@ -53,7 +75,10 @@ impl Known {
     /// Notes what is stored under an id from now on.
     pub(super) fn note_now(&self, id: &str, filed: Filed) {
         match filed.contact() {
-            Some(_) => self.note(id, Some(&Rc::new(filed))),
+            Some(_) => {
+                self.forget_meant();
+                self.note(id, Some(&Rc::new(filed)));
+            }
             None => drop(self.contacts.borrow_mut().remove(id)),
         }
     }
@@ -115,5 +140,22 @@ impl Writing<'_, '_> {
         marks.sort_unstable();
         marks.dedup();
         self.batch.read_ahead(Family::Subjects, &marks)
+    }
+
+    /// The same for documents that are going to be filed again: whom they name, and who holds that shortcode.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(super) fn read_named_ahead(&mut self, filed: &[Filed]) -> StorageResult<()> {
+        let named = filed.iter().filter_map(|filed| filed.facts.about());
+        let named: BTreeSet<&str> = named.filter(|key| self.known.contact(key).is_none()).collect();
+        if named.is_empty() {
+            return Ok(());
+        }
+        let documents: Vec<Vec<u8>> = named.iter().map(|key| DocumentKey::bytes(self.id, key)).collect();
+        self.batch.read_ahead(DOCUMENTS.family(), &documents)?;
+        let mut claims: Vec<Vec<u8>> = named.iter().map(|key| subjects::claims(self.id, key).bytes()).collect();
+        claims.sort_unstable();
+        self.batch.read_ahead(Family::Subjects, &claims)
     }
 }

@@ -8,15 +8,15 @@ use settle_protocol::{Error, Revision};
 
 use super::devices::{DEVICES, DeviceRow};
 use super::error::{DocumentError, DocumentResult};
-use super::filed::{FeedView, Filed, feed_prefix};
+use super::filed::{FeedView, Filed, feed_prefix, subjects};
 use super::members::with_members;
 use super::resolving::parents_below;
 use super::scopes::scope_at;
-use super::tables::{ChangeView, DOCUMENTS, DatabaseId, DocumentKey};
+use super::tables::{ChangeView, DOCUMENTS, DatabaseId, DocumentKey, DocumentRow};
 use super::write::{Mode, Write, WriteAttachment, Writing};
 use crate::access::placement::{Placement, of_contact};
 use crate::accounts::tables::ACCOUNTS;
-use crate::storage::{Family, Range, Read, StorageError, StorageResult};
+use crate::storage::{Family, Range, Read, StorageError, StorageResult, Value as _};
 
 /// Rows that are looked up together.
 const READ_TOGETHER: usize = 512;
@@ -143,7 +143,11 @@ pub fn read_ahead(reader: &impl Read, database: DatabaseId, id: &str, most: usiz
     }
     let keys: Vec<Vec<u8>> = ids.iter().map(|id| DocumentKey::bytes(database, id)).collect();
     for keys in keys.chunks(READ_TOGETHER) {
-        reader.get_many(DOCUMENTS.family(), keys)?;
+        let rows = reader.get_many(DOCUMENTS.family(), keys)?;
+        let filed = rows.iter().flatten().filter_map(|row| Filed::decode(DocumentRow::filed_in(row)?));
+        let named: BTreeSet<String> = filed.filter_map(|filed| filed.facts.about().map(str::to_owned)).collect();
+        let claims: Vec<Vec<u8>> = named.iter().map(|key| subjects::claims(database, key).bytes()).collect();
+        reader.get_many(Family::Subjects, &claims)?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::filed::{Filed, SUBJECTS, subjects};
+use super::known::Meant;
 use super::tables::Cluster;
 use super::write::{Write, Writing};
 use crate::access::facts::{ContactFacts, Facts, RecordFacts, is_subject_key};
@@ -49,13 +50,10 @@ impl Writing<'_, '_> {
                 &parsed
             }
         };
-        let about = match facts {
-            Facts::Contact(contact) => return Ok(cluster_in(&self.line_of(&write.id, &contact.parents)?)),
-            Facts::Record(record) => record.subject.as_deref(),
-            Facts::Target(owner) => Some(owner.as_str()),
-            _ => None,
-        };
-        let Some(key) = about else { return Ok(Cluster::default()) };
+        if let Facts::Contact(contact) = facts {
+            return Ok(cluster_in(&self.line_of(&write.id, &contact.parents)?));
+        }
+        let Some(key) = facts.about() else { return Ok(Cluster::default()) };
         Ok(self.meant_by(key)?.map(|(_, contact)| cluster_in(&contact.line)).unwrap_or_default())
     }
 
@@ -87,7 +85,16 @@ impl Writing<'_, '_> {
     ///
     /// # Errors
     /// When the store fails.
-    pub(super) fn meant_by(&self, key: &str) -> StorageResult<Option<(String, Rc<Filed>)>> {
+    pub(super) fn meant_by(&self, key: &str) -> StorageResult<Meant> {
+        if let Some(known) = self.known.meant(key) {
+            return Ok(known);
+        }
+        let meant = self.look_up(key)?;
+        self.known.note_meant(key, &meant);
+        Ok(meant)
+    }
+
+    fn look_up(&self, key: &str) -> StorageResult<Meant> {
         if !is_subject_key(key) {
             return Ok(None);
         }

@@ -5,11 +5,11 @@
 //! reaches the disk before the commit. Range deletions are no part of a batch (see `Store::erase_prefix`). A request may
 //! do its work in parts that fail alone, and a whole batch may be rehearsed over a snapshot and thrown away.
 
-use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use foldhash::quality::RandomState;
 use rocksdb::{ColumnFamily, DB, ReadOptions, Snapshot, WriteBatch};
 
 use super::engine::family_handle;
@@ -94,7 +94,7 @@ impl<'a> Batch<'a> {
 
     /// A batch that is never committed, over the state as it is now.
     pub(super) fn rehearsal(db: &'a DB) -> Self {
-        let mut batch = Self::new(db, &RandomState::new(), None, || None);
+        let mut batch = Self::new(db, &RandomState::default(), None, || None);
         batch.options.set_snapshot(batch.at.insert(db.snapshot()));
         batch
     }

@@ -5,11 +5,12 @@
 //! it; those that are nearly always only written have none. Both are put in order once, at the commit, on the committer's
 //! thread. Small families, and a list that is walked and then written again and again, are kept in order.
 
-use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 use std::ops::Bound;
 use std::sync::OnceLock;
+
+use foldhash::quality::RandomState;
 
 use super::family::{Family, Workload};
 
@@ -111,17 +112,19 @@ impl List {
         self.rows.push(Place { before: before.unwrap_or(NONE), ..place });
     }
 
-    /// The beginning of a key as a number, and which row: most comparisons end at the number.
+    /// By the beginning of keys as numbers, where most comparisons end: it holds a whole key of the feed, and of other rows
+    /// as much as tells them apart.
     fn order(&self) -> &[u32] {
         let beginning = |number: u32| {
             let key = self.key(number);
-            let mut beginning = [0; 16];
-            let length = key.len().min(16);
+            let mut beginning = [0; 32];
+            let length = key.len().min(32);
             beginning[..length].copy_from_slice(&key[..length]);
-            (u128::from_be_bytes(beginning), number)
+            let (words, _) = beginning.as_chunks::<8>();
+            (std::array::from_fn::<u64, 4, _>(|at| u64::from_be_bytes(words[at])), number)
         };
         self.order.get_or_init(|| {
-            let mut order: Vec<(u128, u32)> = self.numbers().map(beginning).collect();
+            let mut order: Vec<([u64; 4], u32)> = self.numbers().map(beginning).collect();
             order.sort_unstable_by(|a, b| {
                 a.0.cmp(&b.0).then_with(|| self.key(a.1).cmp(self.key(b.1))).then(a.1.cmp(&b.1))
             });
@@ -368,7 +371,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_kind_holds_what_was_written_last(steps in steps()) {
-            let hasher = RandomState::new();
+            let hasher = RandomState::default();
             for (family, workload) in
                 [(Family::Feed, Workload::Log), (Family::Documents, Workload::Point), (Family::Local, Workload::Small)]
             {

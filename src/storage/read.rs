@@ -28,8 +28,8 @@ impl Range {
 
     /// From a key to a key.
     #[must_use]
-    pub fn between(from: Vec<u8>, to: Vec<u8>) -> Self {
-        Self { from, to: Some(to), descending: false }
+    pub fn between(from: impl Into<Vec<u8>>, to: impl Into<Vec<u8>>) -> Self {
+        Self { from: from.into(), to: Some(to.into()), descending: false }
     }
 
     /// The same, from the last to the first.

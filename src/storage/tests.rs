@@ -1,6 +1,5 @@
 //! The promises of the store, on a real RocksDB in a temporary folder.
 
-use std::collections::hash_map::RandomState;
 use std::ops::ControlFlow;
 
 use proptest::prelude::*;
@@ -163,7 +162,7 @@ proptest! {
             Ok::<(), StorageError>(())
         });
         runtime().block_on(seed).expect("seed");
-        let mut batch = Batch::new(&store.inner.db, &RandomState::new(), None, || None);
+        let mut batch = Batch::new(&store.inner.db, &Default::default(), None, || None);
         let mut model = committed;
         let mut kept = model.clone();
         for step in steps {
@@ -307,7 +306,7 @@ fn marks_of_rows_end_with_a_write_and_only_with_one() {
 fn no_mark_is_given_while_a_row_is_being_written() {
     let folder = tempfile::tempdir().expect("folder");
     let store = open(folder.path());
-    let mut batch = Batch::new(&store.inner.db, &RandomState::new(), None, || None);
+    let mut batch = Batch::new(&store.inner.db, &Default::default(), None, || None);
     batch.put_bytes(Family::Accounts, b"ann", b"1");
     batch.keep();
     let (layer, _, _) = batch.finish();

@@ -9,10 +9,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use std::collections::hash_map::RandomState;
 use std::thread::Thread;
 use std::time::Duration;
 
+use foldhash::quality::RandomState;
 use rocksdb::WriteOptions;
 use tokio::sync::{mpsc, oneshot};
 
@@ -30,8 +30,8 @@ const BATCH_REQUESTS: usize = 1024;
 const GATHERING: Duration = Duration::from_micros(200);
 /// Layers whose memory is kept for later batches: two of a batch, one on its way, one that was on its way before.
 const SPARE_LAYERS: usize = 4;
-/// A layer that holds more than this many bytes is not kept.
-const SPARE_BYTES: usize = 4 << 20;
+/// Bytes that they may hold together: as much as a large move writes at once, and some ordinary batches.
+const SPARE_BYTES: usize = 16 << 20;
 
 type Answer = Box<dyn FnOnce(StorageResult<()>) + Send>;
 pub(super) type Job = Box<dyn FnOnce(&mut Batch<'_>) -> Answer + Send>;
@@ -117,12 +117,10 @@ impl Progress {
     }
 
     fn give_back(&self, mut layer: Layer) {
-        if layer.capacity() > SPARE_BYTES {
-            return;
-        }
         layer.clear();
         let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        if spare.len() < SPARE_LAYERS {
+        let held: usize = spare.iter().map(Layer::capacity).sum();
+        if spare.len() < SPARE_LAYERS && held + layer.capacity() <= SPARE_BYTES {
             spare.push(layer);
         }
     }
@@ -141,7 +139,7 @@ pub(super) fn run(inner: &Arc<Inner>, mut queue: mpsc::Receiver<Job>) {
         committer.spawn(move || commit_all(&inner, &progress, &writer, &flights))
     };
     let Ok(committing) = committing else { return };
-    let hasher = RandomState::new();
+    let hasher = RandomState::default();
     let mut on_its_way: Option<Arc<Layer>> = None;
     let mut number = 0;
     while let Some(first) = queue.blocking_recv() {

@@ -11,6 +11,7 @@ use settle_protocol::{Error, ErrorKind, Revision};
 use super::Handled;
 use super::document::check_attachment_sizes;
 use super::users::{guard_design, prepare_writes, write_counted};
+use crate::access::facts::Facts;
 use crate::documents::error::DocumentError;
 use crate::documents::write::{Mode, Write, Writing, is_row};
 use crate::documents::{local, read};
@@ -53,19 +54,31 @@ pub(super) async fn missing_revs(context: &mut Context) -> Handled {
 }
 
 /// `417` with a row per document, as CouchDB answers.
-fn all_or_nothing(request: &BulkDocs) -> Answer {
-    let row = |document: &IncomingDocument| {
+fn all_or_nothing(sent: &[Sent]) -> Answer {
+    let row = |(document, _): &Sent| {
         let revision = document.revision.as_ref().map_or_else(|| "0-".to_owned(), ToString::to_string);
         let reason = "all_or_nothing is not supported";
         serde_json::json!({"id": document.id, "rev": revision, "error": "not_implemented", "reason": reason})
     };
-    Answer::json(417, serde_json::Value::Array(request.documents.iter().map(row).collect()).to_string())
+    Answer::json(417, serde_json::Value::Array(sent.iter().map(row).collect()).to_string())
 }
 
 /// What happened to one document of a batch.
 enum Row {
-    Written { id: String, revision: String },
-    Failed { id: String, revision: Option<Revision>, error: HttpError },
+    Written {
+        id: String,
+        revision: Revision,
+    },
+    /// Of a local document, with its number.
+    Local {
+        id: String,
+        number: u64,
+    },
+    Failed {
+        id: String,
+        revision: Option<Revision>,
+        error: HttpError,
+    },
 }
 
 /// One document of a batch, ready for the writer.
@@ -85,8 +98,28 @@ impl Entry {
     }
 }
 
-/// Reads a batch; a long one in two halves beside each other.
-async fn parse(body: Bytes, max_document_bytes: usize, memory: &MemoryShare) -> Result<BulkDocs, HttpError> {
+/// A document of a batch; in a scoped database with what it says about where it belongs, unless it is deleted.
+type Sent = (IncomingDocument, Option<Facts>);
+
+/// What `_bulk_docs` was sent.
+struct Request {
+    sent: Vec<Sent>,
+    new_edits: bool,
+    all_or_nothing: bool,
+}
+
+/// Reads a batch, `reads_facts` of a scoped database; a long one in two halves beside each other.
+async fn parse(
+    body: Bytes,
+    max_document_bytes: usize,
+    reads_facts: bool,
+    memory: &MemoryShare,
+) -> Result<Request, HttpError> {
+    let with_facts = move |document: IncomingDocument| {
+        let id = document.id.as_deref().unwrap_or_default();
+        let facts = (reads_facts && !document.deleted).then(|| Facts::of(id, &document.body));
+        (document, facts)
+    };
     let is_large = body.len() > PARSE_INLINE_BYTES;
     if let Ok(outline) = BulkOutline::parse(&body)
         && outline.documents.len() >= SHARED_DOCUMENTS
@@ -98,23 +131,24 @@ async fn parse(body: Bytes, max_document_bytes: usize, memory: &MemoryShare) -> 
             let held = memory.clone();
             move || {
                 let _held = held;
-                let read = texts.iter().map(|text| BulkOutline::read(text, max_document_bytes));
-                read.collect::<Result<Vec<IncomingDocument>, Error>>()
+                let read = texts.iter().map(|text| BulkOutline::read(text, max_document_bytes).map(with_facts));
+                read.collect::<Result<Vec<Sent>, Error>>()
             }
         };
         let (first, second) = (half(first), tokio::task::spawn_blocking(half(second)));
         let first = if is_large { blocking(first).await? } else { first() };
         let second = second.await.map_err(|_| StorageError::Panicked)?;
-        if let (Ok(mut documents), Ok(others)) = (first, second) {
-            documents.extend(others);
-            return Ok(BulkDocs { documents, new_edits, all_or_nothing });
+        if let (Ok(mut sent), Ok(others)) = (first, second) {
+            sent.extend(others);
+            return Ok(Request { sent, new_edits, all_or_nothing });
         }
     }
     // Short, or wrong somewhere: read from the beginning, for the first thing that is wrong.
     let held = memory.clone();
     let whole = move || {
         let _held = held;
-        BulkDocs::parse(&body, max_document_bytes)
+        let BulkDocs { documents, new_edits, all_or_nothing } = BulkDocs::parse(&body, max_document_bytes)?;
+        Ok::<_, Error>(Request { sent: documents.into_iter().map(with_facts).collect(), new_edits, all_or_nothing })
     };
     Ok(if is_large { blocking(whole).await? } else { whole() }?)
 }
@@ -126,17 +160,18 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 /// `POST /db/_bulk_docs`.
 pub(super) async fn bulk_docs(context: &mut Context) -> Handled {
     let body = json_body(context).await?;
-    let request = parse(body, context.settings.max_document_bytes, &context.memory).await?;
-    let new_edits = request.new_edits;
+    let scoped = context.database()?.row.scoped;
+    let request = parse(body, context.settings.max_document_bytes, scoped, &context.memory).await?;
+    let Request { sent, new_edits, .. } = request;
     if new_edits {
         context.require_everything()?;
     }
     if request.all_or_nothing {
-        return Ok(all_or_nothing(&request));
+        return Ok(all_or_nothing(&sent));
     }
-    let mut entries = Vec::with_capacity(request.documents.len());
-    for document in request.documents {
-        entries.push(entry_of(context, document, new_edits)?);
+    let mut entries = Vec::with_capacity(sent.len());
+    for (document, facts) in sent {
+        entries.push(entry_of(context, document, facts, new_edits)?);
     }
     let entries = prepare_entries(context, entries).await?;
     let database = context.database()?;
@@ -153,7 +188,7 @@ pub(super) async fn bulk_docs(context: &mut Context) -> Handled {
                 Entry::Write(write) => writes.push((at, *write)),
                 Entry::Local { id, sent, text } => {
                     let number = local::write(writing.batch, &database, owner, &id, sent.as_deref(), text)?;
-                    rows.push((at, Row::Written { id, revision: format!("0-{number}") }));
+                    rows.push((at, Row::Local { id, number }));
                 }
                 Entry::Refused { id, revision, error } => {
                     rows.push((at, Row::Failed { id, revision, error: error.into() }));
@@ -183,7 +218,7 @@ fn write_all(
     let outcomes = writing.submit_all(writes.into_iter().map(|(_, write)| write).collect())?;
     for ((at, id, sent), outcome) in about.into_iter().zip(outcomes) {
         rows.push(match outcome {
-            Ok(revision) => (at, Row::Written { id, revision: revision.to_string() }),
+            Ok(revision) => (at, Row::Written { id, revision }),
             Err(error) if is_row(&error) => (at, Row::Failed { id, revision: sent, error: error.into() }),
             Err(error) => return Err(error),
         });
@@ -191,7 +226,12 @@ fn write_all(
     Ok(())
 }
 
-fn entry_of(context: &Context, mut document: IncomingDocument, new_edits: bool) -> Result<Entry, HttpError> {
+fn entry_of(
+    context: &Context,
+    mut document: IncomingDocument,
+    facts: Option<Facts>,
+    new_edits: bool,
+) -> Result<Entry, HttpError> {
     let id = match document.id.take() {
         Some(id) => id,
         None if new_edits => uuid::Uuid::new_v4().simple().to_string(),
@@ -227,7 +267,7 @@ fn entry_of(context: &Context, mut document: IncomingDocument, new_edits: bool) 
             Err(error) => return Err(error.into()),
         }
     };
-    Ok(Entry::Write(Box::new(Write::new(id, mode, document)?)))
+    Ok(Entry::Write(Box::new(Write { facts, ..Write::new(id, mode, document)? })))
 }
 
 async fn prepare_entries(context: &Context, entries: Vec<Entry>) -> Result<Vec<Entry>, HttpError> {
@@ -247,23 +287,26 @@ async fn prepare_entries(context: &Context, entries: Vec<Entry>) -> Result<Vec<E
     Ok(entries)
 }
 
+fn write_written(text: &mut Vec<u8>, id: &str, revision: &str) {
+    text.extend_from_slice(b"{\"ok\":true,\"id\":");
+    write_string(text, id);
+    text.extend_from_slice(b",\"rev\":");
+    write_string(text, revision);
+}
+
 fn rows_text(rows: &[Row], new_edits: bool) -> Vec<u8> {
     let mut text = Vec::with_capacity(rows.len() * 96);
     text.push(b'[');
     for row in rows {
-        if matches!(row, Row::Written { .. }) && !new_edits {
+        if matches!(row, Row::Written { .. } | Row::Local { .. }) && !new_edits {
             continue;
         }
         if text.len() > 1 {
             text.push(b',');
         }
         match row {
-            Row::Written { id, revision } => {
-                text.extend_from_slice(b"{\"ok\":true,\"id\":");
-                write_string(&mut text, id);
-                text.extend_from_slice(b",\"rev\":");
-                write_string(&mut text, revision);
-            }
+            Row::Written { id, revision } => write_written(&mut text, id, &revision.to_string()),
+            Row::Local { id, number } => write_written(&mut text, id, &format!("0-{number}")),
             Row::Failed { id, revision, error } => {
                 text.extend_from_slice(b"{\"id\":");
                 write_string(&mut text, id);

@@ -85,7 +85,7 @@ pub(super) fn purger(context: &Context) -> Result<Option<UserAuthor>, HttpError>
 pub(super) async fn prepare_writes(context: &Context, mut writes: Vec<Write>) -> Result<Vec<Write>, HttpError> {
     if !is_users(context) {
         if context.database.as_ref().is_some_and(|database| database.row.scoped) {
-            for write in writes.iter_mut().filter(|write| !write.deleted) {
+            for write in writes.iter_mut().filter(|write| !write.deleted && write.facts.is_none()) {
                 write.facts = Some(Facts::of(&write.id, &write.body)); // here rather than on the writer
             }
         }
