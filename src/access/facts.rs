@@ -397,6 +397,18 @@ mod tests {
     }
 
     #[test]
+    fn whom_the_author_is_below_is_kept_where_somebody_asks() {
+        let author = |members: &str| {
+            let contact = r#""contact":{"_id":"a","parent":{"_id":"h"}}"#;
+            record_of(&format!(r#""type":"data_record",{contact},{members}"#)).author
+        };
+        assert_eq!(author(r#""form":"v","fields":{}"#), ["a"]);
+        assert_eq!(author(r#""form":"v","fields":{"needs_signoff":true}"#), ["a", "h"]);
+        assert_eq!(author(r#""form":"v","fields":{"private":"true"}"#), ["a", "h"]);
+        assert_eq!(author(r#""sms_message":{"m":1},"fields":{"needs_signoff":true}"#), ["a", "h"]);
+    }
+
+    #[test]
     fn links_are_read_in_any_order_and_up_to_what_is_no_id() {
         let parents = |parent: &str| match Facts::of("c", &format!(r#""parent":{parent},"type":"person""#)) {
             Facts::Contact(contact) => contact.parents,

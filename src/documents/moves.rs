@@ -235,7 +235,94 @@ pub fn devices(reader: &impl Read, database: DatabaseId) -> StorageResult<Vec<([
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::audit::Entry;
+    use crate::documents::databases::{Catalogue, Database};
+    use crate::documents::tables::DatabaseRow;
+    use crate::storage::{Memory, Store};
+
+    /// A store with one scoped database, and these documents in it.
+    async fn district(folder: &std::path::Path, documents: &[(&str, &str)]) -> (Store, Arc<Database>) {
+        let store = Store::open(folder, Memory::default(), || [7; 16]).expect("opens");
+        let catalogue = Catalogue::open(&store).expect("opens");
+        let row = DatabaseRow {
+            id: 0,
+            uuid: [1; 16],
+            created: 1,
+            revs_limit: 10,
+            purged_infos_limit: 10,
+            scoped: true,
+            security: "{}".to_owned(),
+        };
+        catalogue.create("d", row, Entry::new(1, "root", "database.create")).await.expect("made");
+        let database = catalogue.find("d").expect("there");
+        for (id, body) in documents {
+            let write = Write {
+                id: (*id).to_owned(),
+                mode: Mode::edit(None),
+                deleted: false,
+                body: (*body).to_owned(),
+                attachments: Vec::new(),
+                user: None,
+                facts: None,
+            };
+            work(&store, &database, |writing| writing.submit(write)).await;
+        }
+        (store, database)
+    }
+
+    async fn work<T: Send + 'static>(
+        store: &Store,
+        database: &Arc<Database>,
+        work: impl FnOnce(&mut Writing<'_, '_>) -> DocumentResult<T> + Send + 'static,
+    ) -> T {
+        let database = Arc::clone(database);
+        let done = store.write(move |batch| {
+            let mut writing = Writing::begin(batch, &database)?;
+            let done = work(&mut writing)?;
+            writing.end()?;
+            Ok::<T, DocumentError>(done)
+        });
+        done.await.expect("written")
+    }
+
+    /// Rows of the feed, and how many of them tell of a leaving.
+    fn rows(store: &Store) -> (usize, usize) {
+        let (mut all, mut left) = (0, 0);
+        let mut count = |_: &[u8], row: &[u8]| {
+            all += 1;
+            left += usize::from(matches!(FeedView::decode(row), Some(FeedView::Left { .. })));
+            Ok(ControlFlow::Continue(()))
+        };
+        store.snapshot().scan(Family::Feed, &Range::prefix(b""), &mut count).expect("reads");
+        (all, left)
+    }
+
+    #[tokio::test]
+    async fn whoever_comes_and_goes_leaves_one_row_for_each_place() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let documents = [
+            ("r", r#""type":"district_hospital""#),
+            ("a", r#""type":"health_center","parent":{"_id":"r"}"#),
+            ("b", r#""type":"health_center","parent":{"_id":"r"}"#),
+            ("x", r#""type":"clinic","parent":{"_id":"a"}"#),
+            ("p", r#""type":"person","patient_id":"1","parent":{"_id":"x"}"#),
+            ("v", r#""type":"data_record","form":"v","fields":{"patient_id":"1"}"#),
+        ];
+        let (store, database) = district(folder.path(), &documents).await;
+        let before = rows(&store);
+        assert_eq!(before.1, 0);
+        for round in 0..12 {
+            for (to, place) in ["b", "a"].into_iter().enumerate() {
+                let moved = work(&store, &database, |writing| move_contact(writing, "x", place, 100)).await;
+                assert_eq!(moved.documents, 3, "round {round}");
+                assert_eq!(rows(&store), (before.0 + 3, 3), "round {round}, to {to}");
+            }
+        }
+        store.close();
+    }
 
     #[test]
     fn only_the_parent_changes() {

@@ -210,6 +210,12 @@ impl Layer {
         self.bytes = 0;
     }
 
+    /// Writes a key without a value.
+    #[cfg(test)]
+    pub(super) fn put_for_test(&mut self, family: Family, key: &[u8]) {
+        self.overlays[family as usize].insert(&RandomState::default(), copying(key), Some(copying(&[])));
+    }
+
     /// The rows of one family that were written.
     pub(super) fn rows(&self, family: Family) -> Vec<Row<'_>> {
         self.overlays[family as usize].in_order()

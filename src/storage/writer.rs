@@ -209,3 +209,26 @@ fn commit(inner: &Inner, layer: &Layer) -> StorageResult<()> {
     options.set_sync(true);
     Ok(inner.db.write_opt(batch, &options)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::family::Family;
+
+    #[test]
+    fn empty_layers_are_kept_up_to_a_number_and_a_size() {
+        let layer = |bytes: usize| {
+            let mut layer = Layer::default();
+            layer.put_for_test(Family::Feed, &vec![0; bytes]);
+            layer
+        };
+        let kept = |layers: &[usize]| {
+            let progress = Progress::default();
+            layers.iter().for_each(|bytes| progress.give_back(layer(*bytes)));
+            std::iter::from_fn(|| progress.take_spare()).count()
+        };
+        assert_eq!(kept(&[10; 9]), SPARE_LAYERS);
+        assert_eq!(kept(&[SPARE_BYTES / 2 + 1; 2]), 1, "the second has no place beside the first");
+        assert_eq!(kept(&[SPARE_BYTES + 1, 10]), 1);
+    }
+}
