@@ -16,7 +16,7 @@ const MIB: usize = 1 << 20;
 const LOWEST_LEVEL_REST: &str = "bottommost_file_compaction_delay=86400";
 
 /// Rows of one database are put into a write buffer from where the one before went, not from its top: a batch is in order, and
-/// what it removes lies beside what it adds. A third less time for the commit of a move (docs/performance.md).
+/// what it removes lies beside what it adds. A quarter less time for the commit of a move (docs/performance.md).
 const NEAR_THE_LAST: &str = "memtable_insert_with_hint_prefix_extractor=rocksdb.FixedPrefix.4";
 
 /// Memory that the engine may use.
