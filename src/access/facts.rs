@@ -335,7 +335,9 @@ fn record(body: Members<'_>) -> RecordFacts {
 
 /// The author, with what is above only where somebody asks for that.
 fn author_of(mut chain: Vec<Cow<'_, str>>, whole: bool) -> Vec<String> {
-    chain.truncate(if whole { LONGEST_CHAIN } else { 1 });
+    if !whole {
+        chain.truncate(1);
+    }
     owned(chain)
 }
 

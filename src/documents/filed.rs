@@ -308,14 +308,12 @@ pub fn feed_key(database: DatabaseId, anchor: &Anchor, way: Way, depth: u8, posi
 /// The beginning of keys of feed rows.
 #[must_use]
 pub fn feed_prefix(database: DatabaseId, anchor: &Anchor, way: Option<(Way, Option<u8>)>) -> Vec<u8> {
-    let mut key = Vec::with_capacity(30);
-    key.extend_from_slice(&database.to_be_bytes());
-    key.extend_from_slice(anchor);
-    if let Some((way, depth)) = way {
-        key.push(way as u8);
-        key.extend(depth);
-    }
-    key
+    let (way, depth, length) = match way {
+        None => (Way::Contact, 0, 20), // what is behind the length is cut off
+        Some((way, None)) => (way, 0, 21),
+        Some((way, Some(depth))) => (way, depth, 22),
+    };
+    feed_key(database, anchor, way, depth, 0)[..length].to_vec()
 }
 
 /// Way and depth out of the key of a feed row.

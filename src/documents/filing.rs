@@ -490,17 +490,16 @@ impl Writing<'_, '_> {
             let keys: Vec<Vec<u8>> = others.iter().map(|other| DocumentKey::bytes(self.id, other)).collect();
             let rows = self.batch.get_many(DOCUMENTS.family(), &keys)?;
             let mut stored = Vec::with_capacity(others.len());
-            let mut all_filed = Vec::with_capacity(others.len());
             for (other, row) in others.iter().zip(rows) {
                 if let Some(row) = row
                     && let Some(filed) = DocumentRow::filed_in(&row)
                 {
-                    all_filed.push(Filed::decode(filed).ok_or(CORRUPT)?);
-                    stored.push((other, row));
+                    let filed = Filed::decode(filed).ok_or(CORRUPT)?;
+                    stored.push((other, row, filed));
                 }
             }
-            self.read_named_ahead(&all_filed)?;
-            for ((other, row), filed) in stored.into_iter().zip(all_filed) {
+            self.read_named_ahead(stored.iter().map(|(_, _, filed)| filed))?;
+            for (other, row, filed) in stored {
                 self.file_again(other, row, filed)?; // writes no other document's row
             }
         }

@@ -146,8 +146,8 @@ impl Writing<'_, '_> {
     ///
     /// # Errors
     /// When the store fails.
-    pub(super) fn read_named_ahead(&mut self, filed: &[Filed]) -> StorageResult<()> {
-        let named = filed.iter().filter_map(|filed| filed.facts.about());
+    pub(super) fn read_named_ahead<'f>(&mut self, filed: impl Iterator<Item = &'f Filed>) -> StorageResult<()> {
+        let named = filed.filter_map(|filed| filed.facts.about());
         let named: BTreeSet<&str> = named.filter(|key| self.known.contact(key).is_none()).collect();
         if named.is_empty() {
             return Ok(());

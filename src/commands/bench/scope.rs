@@ -1,6 +1,6 @@
 //! `settle bench scope`: what a restricted caller's pulls, moves and writes cost while the country around them grows.
 //!
-//! One server, filled step by step; at each size the same figures are taken from the same area, so that what depends on
+//! One server, filled step by step; at each size the same figures are taken from the same area (first pulls from areas all over the country), so that what depends on
 //! the size of the database shows. Times are from request to answer over loopback, the server's own and the wire's. What is
 //! written is written while files are merged; pulls and moves are measured when that is over.
 
@@ -25,6 +25,8 @@ const CONFIGURATION: &str = "[settle]\ncache_mib = 3072\nwrite_buffer_mib = 256\
 const BATCH: usize = 500;
 /// How long it waits until the server has merged what was written.
 const PATIENCE: Duration = Duration::from_secs(240);
+/// Phones that pull for the first time at each size.
+const FIRST_PULLS: u64 = 7;
 /// Pulls of each kind whose median is told.
 const REPEATED: usize = 50;
 
@@ -99,8 +101,6 @@ fn print_rows(rows: &[Row], as_json: bool) {
 const COMPARED_FROM: u64 = 1_000_000;
 /// Areas that are written at a turn: 13,686 documents.
 const COMPARED_AREAS: u64 = 3;
-/// Phones that pull for the first time.
-const FIRST_PULLS: u64 = 7;
 /// How often the two databases take turns: the machine is faster and slower from one second to the next.
 const COMPARED_TURNS: u64 = 5;
 
@@ -222,7 +222,7 @@ async fn measure(target: &Target, admin: &mut Client, areas: u64) -> anyhow::Res
     Ok(figures)
 }
 
-/// Phones that pull for the first time, in areas all over the country that nobody has pulled since they were loaded: the medians.
+/// Phones that pull for the first time, in areas all over the country, nearly all of them never pulled before: the medians.
 async fn first_pulls(target: &Target, admin: &mut Client, areas: u64) -> anyhow::Result<Figures> {
     let (mut times, mut rows, mut rates) = (Vec::new(), Vec::new(), Vec::new());
     for number in 1..=FIRST_PULLS {

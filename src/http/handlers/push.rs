@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use settle_protocol::bulk::{BulkDocs, BulkOutline, parse_revisions_by_id};
 use settle_protocol::design_document::check_design_document;
-use settle_protocol::document::IncomingDocument;
+use settle_protocol::document::{IncomingDocument, write_revision_text};
 use settle_protocol::document_id::{IdKind, check_document_id};
 use settle_protocol::raw_json::write_string;
 use settle_protocol::{Error, ErrorKind, Revision};
@@ -162,11 +162,11 @@ pub(super) async fn bulk_docs(context: &mut Context) -> Handled {
     let body = json_body(context).await?;
     let scoped = context.database()?.row.scoped;
     let request = parse(body, context.settings.max_document_bytes, scoped, &context.memory).await?;
-    let Request { sent, new_edits, .. } = request;
+    let Request { sent, new_edits, all_or_nothing: asked_for_all } = request;
     if new_edits {
         context.require_everything()?;
     }
-    if request.all_or_nothing {
+    if asked_for_all {
         return Ok(all_or_nothing(&sent));
     }
     let mut entries = Vec::with_capacity(sent.len());
@@ -287,11 +287,11 @@ async fn prepare_entries(context: &Context, entries: Vec<Entry>) -> Result<Vec<E
     Ok(entries)
 }
 
-fn write_written(text: &mut Vec<u8>, id: &str, revision: &str) {
+/// The row of what is written, up to its revision.
+fn write_ok(text: &mut Vec<u8>, id: &str) {
     text.extend_from_slice(b"{\"ok\":true,\"id\":");
     write_string(text, id);
-    text.extend_from_slice(b",\"rev\":");
-    write_string(text, revision);
+    text.extend_from_slice(b",\"rev\":\"");
 }
 
 fn rows_text(rows: &[Row], new_edits: bool) -> Vec<u8> {
@@ -305,8 +305,15 @@ fn rows_text(rows: &[Row], new_edits: bool) -> Vec<u8> {
             text.push(b',');
         }
         match row {
-            Row::Written { id, revision } => write_written(&mut text, id, &revision.to_string()),
-            Row::Local { id, number } => write_written(&mut text, id, &format!("0-{number}")),
+            Row::Written { id, revision } => {
+                write_ok(&mut text, id);
+                write_revision_text(&mut text, revision);
+                text.push(b'"');
+            }
+            Row::Local { id, number } => {
+                write_ok(&mut text, id);
+                text.extend_from_slice(format!("0-{number}\"").as_bytes());
+            }
             Row::Failed { id, revision, error } => {
                 text.extend_from_slice(b"{\"id\":");
                 write_string(&mut text, id);
