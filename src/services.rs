@@ -232,6 +232,7 @@ impl Services {
             revs_limit: 1000,
             purged_infos_limit: 1000,
             scoped,
+            watches: scoped,
             security: crate::accounts::security::Security::default().text().to_owned(),
         };
         self.catalogue.create(name, row, entry).await

@@ -23,6 +23,7 @@ use super::scoped_feed::{Row, ScopedFeed};
 use super::scopes::{topic, whole};
 use super::shared_answer::Asked;
 use super::tables::{CHANGES, ChangeKey, ChangeView, DocumentHead, DocumentKey};
+use super::watched::are_whole;
 use crate::access::view::View;
 use crate::accounts::guard::Guard;
 use crate::storage::{Family, Range, Read, Snapshot, StorageError, StorageResult, Store};
@@ -108,6 +109,10 @@ impl Changes {
         let end = database.counters(&snapshot)?.position;
         let (scope, since) = match view.restricted() {
             Some(restricted) => {
+                debug_assert!(
+                    are_whole(&snapshot, &database, &restricted.scope)?,
+                    "a feed is read before it is complete"
+                );
                 let (tokens, id) = (&database.tokens, database.id());
                 let opened = ScopedFeed::open(&snapshot, restricted.clone(), id, tokens, &options.since, end)?;
                 (Some(opened.0), opened.1)

@@ -16,6 +16,7 @@ use super::error::{DocumentError, DocumentResult};
 use super::incarnations::{Earlier, earlier};
 use super::shared_answer::SharedAnswer;
 use super::tables::{COUNTERS, Counters, DATABASES, DatabaseId, DatabaseKey, DatabaseRow};
+use super::watched::watch_all_accounts;
 use crate::accounts::security::Security;
 use crate::audit::{self, Entry};
 use crate::storage::{Family, OF_A_DATABASE, Range, Read, StorageResult, Store};
@@ -140,7 +141,11 @@ impl Catalogue {
                 let next = batch.get_bytes(Family::Meta, META_NEXT_DATABASE)?;
                 let next = next.and_then(|bytes| bytes.try_into().ok()).map_or(1, u32::from_be_bytes);
                 batch.put_bytes(Family::Meta, META_NEXT_DATABASE, (next + 1).to_be_bytes());
-                batch.put(&DATABASES, &key, &DatabaseRow { id: next, ..row });
+                let row = DatabaseRow { id: next, ..row };
+                batch.put(&DATABASES, &key, &row);
+                if row.scoped {
+                    watch_all_accounts(batch, next)?;
+                }
                 Ok(audit::append(batch, &entry)?)
             })
             .await?;

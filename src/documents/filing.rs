@@ -4,9 +4,9 @@
 //! the stored documents, and writes the rows of the feed. When a contact changes in a way that others hang on (its line, its
 //! shortcode, its role as primary contact, its life), these are filed again in the same batch, each at a new position.
 //!
-//! Everything that depends on a contact through its line has a row under the contact's anchor, so finding the dependents
-//! is a scan of the feed and needs no second index. Only what names nobody who is stored is noted in the family
-//! `subjects`.
+//! Every contact that depends on another through its line has a row under that one's anchor, and every record one under the
+//! contact it is about, so finding the dependents is a scan of the feed and needs no second index. Only what names nobody
+//! who is stored is noted in the family `subjects`. Further up, records have rows under watched places only (`watched.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -17,10 +17,10 @@ use settle_protocol::sequence::Position;
 
 use super::filed::{
     FeedView, Filed, NAMINGS, Naming, SUBJECTS, SubjectKey, Texts, feed_key, feed_prefix, filed_of, subjects,
-    way_and_depth,
 };
 use super::resolving::{Places, primary_in};
-use super::tables::{CHANGES, ChangeKey, ChangeRow, ChangeView, DOCUMENTS, DocumentHead, DocumentKey, DocumentRow};
+use super::tables::{CHANGES, ChangeKey, ChangeRow, DOCUMENTS, DocumentHead, DocumentKey, DocumentRow};
+use super::watched::{filed_under, has_row_everywhere, is_watched, scan};
 use super::write::Writing;
 use crate::access::facts::Facts;
 use crate::access::placement::{Anchor, Entry, Placement, Way, of_contact, of_key};
@@ -58,7 +58,7 @@ struct Renewal<'c> {
     moving: bool,
 }
 
-fn encoded(value: &impl Value) -> Vec<u8> {
+pub(super) fn encoded(value: &impl Value) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(512);
     value.encode(&mut bytes);
     bytes
@@ -174,7 +174,7 @@ impl Writing<'_, '_> {
         self.update_contact(id, &old, &mut new, &mut then)?;
         let places = self.places(&new)?;
         self.expect(id, old.key.take(), &mut new, &places)?;
-        self.write_rows(id, &old.placement, &mut new, places, renewal);
+        self.write_rows(id, &old.placement, &mut new, places, renewal)?;
         let key = DocumentKey::bytes(self.id, id);
         if renewal.change.is_some() {
             row.filed = encoded(&new);
@@ -358,9 +358,29 @@ impl Writing<'_, '_> {
         Ok(self.batch.get_bytes(Family::Subjects, &subjects::expected(self.id, key))?.is_some())
     }
 
+    /// Whether a document that is filed so has a row of the feed for it.
+    fn has_row(&self, entry: &Entry) -> StorageResult<bool> {
+        if has_row_everywhere(entry) || !self.watches {
+            return Ok(true);
+        }
+        if let Some(known) = self.known.watched(&entry.anchor) {
+            return Ok(known);
+        }
+        let watched = is_watched(self.batch, self.id, &entry.anchor)?;
+        self.known.note_watched(entry.anchor, watched);
+        Ok(watched)
+    }
+
     /// Brings the feed rows of a document to what is wanted. What comes and goes does so at the present position. A row
     /// stands at the position of the document, or at that of joining if that is later.
-    fn write_rows(&mut self, id: &str, old: &Placement, new: &mut Filed, places: Places, renewal: &Renewal<'_>) {
+    fn write_rows(
+        &mut self,
+        id: &str,
+        old: &Placement,
+        new: &mut Filed,
+        places: Places,
+        renewal: &Renewal<'_>,
+    ) -> StorageResult<()> {
         let (database, position) = (self.id, self.counters.position);
         let Renewal { before, change, moving } = *renewal;
         let Places { wanted: mut missing, filter, .. } = places;
@@ -368,6 +388,7 @@ impl Writing<'_, '_> {
         let mut entries = Vec::with_capacity(missing.len() + old.entries.len());
         for (at, entry) in old.entries.iter().enumerate() {
             let mut entry = *entry;
+            let has_row = self.has_row(&entry)?;
             let place = |entry: &Entry| (entry.anchor, entry.way, entry.depth);
             // The row that told of the leaving went when the document came back.
             let came_back = || old.entries[at + 1..].iter().any(|later| place(later) == place(&entry));
@@ -375,8 +396,10 @@ impl Writing<'_, '_> {
             let stays = missing.get(&(entry.anchor, entry.way)) == Some(&entry.depth) && change.is_some();
             match (entry.left, before) {
                 (None, Some(_)) if stays && moving => {}
-                (None, Some(before)) => self.batch.delete_bytes(Family::Feed, key_at(before.max(entry.joined))),
-                (Some(left), _) if (stays || change.is_none()) && !came_back() => {
+                (None, Some(before)) if has_row => {
+                    self.batch.delete_bytes(Family::Feed, key_at(before.max(entry.joined)))
+                }
+                (Some(left), _) if has_row && (stays || change.is_none()) && !came_back() => {
                     self.batch.delete_bytes(Family::Feed, key_at(left));
                 }
                 _ => {}
@@ -387,7 +410,7 @@ impl Writing<'_, '_> {
             if !stays && entry.left.is_none() && change.is_some() {
                 let key = key_at(position);
                 entry.left = Some(position);
-                if entry.way.is_shown() {
+                if has_row && entry.way.is_shown() {
                     self.batch.put_bytes(Family::Feed, key, FeedView::left(id));
                     self.reach(&entry.anchor);
                 }
@@ -403,6 +426,9 @@ impl Writing<'_, '_> {
             let bytes = FeedView::present(&filter, change);
             let written = |entry: &&Entry| entry.left.is_none() && (!moving || entry.joined == position);
             for entry in entries.iter().filter(written) {
+                if !self.has_row(entry)? {
+                    continue;
+                }
                 let key = feed_key(database, &entry.anchor, entry.way, entry.depth, position);
                 self.batch.put_bytes(Family::Feed, key, &bytes);
                 if entry.way.is_shown() {
@@ -418,6 +444,7 @@ impl Writing<'_, '_> {
         }
         placement.entries = entries;
         placement.filter = filter;
+        Ok(())
     }
 
     /// S16: a primary contact that came in the same batch as the place that names it counts.
@@ -444,20 +471,22 @@ impl Writing<'_, '_> {
             if then.fresh && !self.is_expected(anchor)? {
                 continue; // nothing can hang on a contact that is new and that nobody named
             }
-            self.scan_feed(&feed_prefix(self.id, anchor, None), &mut |way, depth, document| {
+            filed_under(self.batch, self.id, anchor, &mut |way, depth, document| {
                 if way == Way::Contact {
                     let shallowest = below.entry(document.to_owned()).or_insert(depth);
                     *shallowest = depth.min(*shallowest);
                 } else {
                     others.insert(document.to_owned());
                 }
+                ControlFlow::Continue(())
             })?;
         }
         for anchor in then.subjects.difference(&then.lines) {
             for way in [Way::Contact, Way::Record, Way::Author] {
                 let prefix = feed_prefix(self.id, anchor, Some((way, Some(0))));
-                self.scan_feed(&prefix, &mut |_, _, document| {
+                scan(self.batch, &prefix, &mut |_, _, document| {
                     others.insert(document.to_owned());
+                    ControlFlow::Continue(())
                 })?;
             }
         }
@@ -519,16 +548,6 @@ impl Writing<'_, '_> {
         Ok(())
     }
 
-    fn scan_feed(&self, prefix: &[u8], note: &mut dyn FnMut(Way, u8, &str)) -> StorageResult<()> {
-        self.batch.scan(Family::Feed, &Range::prefix(prefix), &mut |key, row| {
-            let (way, depth) = way_and_depth(key).ok_or(CORRUPT)?;
-            if let FeedView::Present { change, .. } = FeedView::decode(row).ok_or(CORRUPT)? {
-                note(way, depth, ChangeView::decode(change).ok_or(CORRUPT)?.id);
-            }
-            Ok(ControlFlow::Continue(()))
-        })
-    }
-
     /// Files a document whose own revisions did not change. It takes a new position only if that changes what it is filed
     /// under: for the rows that come and go, and for all of them if what else decides about readers changed.
     fn file_again(&mut self, id: &str, mut row: Vec<u8>, mut filed: Filed) -> StorageResult<()> {
@@ -546,11 +565,7 @@ impl Writing<'_, '_> {
         let old = filed.placement.clone();
         let head = DocumentHead::decode(&row).ok_or(CORRUPT)?;
         let before = head.position;
-        let change = match head.conflicted {
-            true => ChangeRow::of(id, &DOCUMENTS.decode(&row)?.tree).ok_or(CORRUPT)?,
-            false => ChangeRow { id: id.to_owned(), deleted: head.deleted, leaves: vec![head.winner] },
-        };
-        let change = encoded(&change);
+        let change = encoded(&ChangeRow::in_document(id, &row)?);
         self.counters.position += 1;
         let position = self.counters.position;
         // Whether a private record is hidden depends on its entries together: then whoever reads one row needs it anew.
@@ -562,7 +577,7 @@ impl Writing<'_, '_> {
             DocumentRow::set_position_in(&mut row, position);
         }
         let renewal = Renewal { before: Some(before), change: Some(&change), moving };
-        self.write_rows(id, &old, &mut filed, places, &renewal);
+        self.write_rows(id, &old, &mut filed, places, &renewal)?;
         self.put_filed_in(id, &row, filed)
     }
 }

@@ -34,6 +34,8 @@ pub(super) struct Known {
     holders: RefCell<HashMap<String, Option<String>>>,
     /// The key that was asked for last, and whom it means: while no contact and no holder of a shortcode changes.
     meant: RefCell<Option<(String, Meant)>>,
+    /// Whether records get rows under a place.
+    watched: RefCell<HashMap<Anchor, bool>>,
     /// The id whose anchor was asked for last, and that anchor.
     anchor: RefCell<Option<(String, Anchor)>>,
 }
@@ -90,6 +92,21 @@ impl Known {
             Some((known, anchor)) if known == id => *anchor,
             _ => last.insert((id.to_owned(), of_contact(id))).1,
         }
+    }
+
+    /// Whether a place is watched, if that is known.
+    pub(super) fn watched(&self, place: &Anchor) -> Option<bool> {
+        self.watched.borrow().get(place).copied()
+    }
+
+    /// Notes whether a place is watched. One that comes to be watched by the same request, with something below it, gets the
+    /// rows of that later (`watched.rs`).
+    pub(super) fn note_watched(&self, place: Anchor, watched: bool) {
+        let mut places = self.watched.borrow_mut();
+        if places.len() >= MOST {
+            places.clear();
+        }
+        places.insert(place, watched);
     }
 
     /// Who holds a shortcode, if that is known.

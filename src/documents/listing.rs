@@ -97,7 +97,7 @@ impl Listing {
     fn start(&mut self, snapshot: &Snapshot<'_>, extent: Extent, out: &mut Output) -> DocumentResult<()> {
         let database = self.database.id();
         if let Some(restricted) = self.view.restricted().cloned() {
-            let ids = visible_ids(snapshot, &restricted, database)?;
+            let ids = visible_ids(snapshot, &restricted, &self.database)?;
             return self.start_restricted(snapshot, extent, ids, out);
         }
         let counters = self.database.counters(snapshot)?;

@@ -458,8 +458,16 @@ mod tests {
     async fn holder(store: &Store) -> Holder {
         let catalogue = Catalogue::open(store).expect("catalogue");
         let (uuid, security) = ([3; 16], crate::accounts::security::Security::default().text().to_owned());
-        let row =
-            DatabaseRow { id: 0, uuid, created: 1, revs_limit: 1, purged_infos_limit: 1, scoped: false, security };
+        let row = DatabaseRow {
+            id: 0,
+            uuid,
+            created: 1,
+            revs_limit: 1,
+            purged_infos_limit: 1,
+            scoped: false,
+            watches: false,
+            security,
+        };
         catalogue.create("visits", row, Entry::new(1, "root", "database.create")).await.expect("made");
         let account = store.write(|batch| -> StorageResult<()> {
             batch.put(&ACCOUNTS, &"ann".to_owned(), &AccountRow { epoch: 1, exists: true, ..AccountRow::default() });

@@ -46,4 +46,5 @@ pub mod sharing;
 pub mod sheets;
 pub mod tables;
 pub mod users;
+pub mod watched;
 pub mod write;

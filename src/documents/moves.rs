@@ -8,11 +8,12 @@ use settle_protocol::{Error, Revision};
 
 use super::devices::{DEVICES, DeviceRow};
 use super::error::{DocumentError, DocumentResult};
-use super::filed::{FeedView, Filed, feed_prefix, subjects};
+use super::filed::{Filed, subjects};
 use super::members::with_members;
 use super::resolving::parents_below;
 use super::scopes::scope_at;
-use super::tables::{ChangeView, DOCUMENTS, DatabaseId, DocumentKey, DocumentRow};
+use super::tables::{DOCUMENTS, DatabaseId, DocumentKey, DocumentRow};
+use super::watched::filed_under;
 use super::write::{Mode, Write, WriteAttachment, Writing};
 use crate::access::placement::{Placement, of_contact};
 use crate::accounts::tables::ACCOUNTS;
@@ -109,24 +110,20 @@ pub fn with_parent(members: &str, parents: &[String]) -> Result<String, Error> {
 /// Whether more documents than this are filed under a contact.
 fn has_more_below(reader: &impl Read, database: DatabaseId, id: &str, most: usize) -> StorageResult<bool> {
     let mut rows = 0;
-    reader.scan(Family::Feed, &Range::prefix(&feed_prefix(database, &of_contact(id), None)), &mut |_, _| {
+    filed_under(reader, database, &of_contact(id), &mut |_, _, _| {
         rows += 1;
-        Ok(if rows <= most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        if rows <= most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
-    // A document has a row at least; only if there are many rows, who they are has to be asked.
+    // Some may be told twice; only if there are many, who they are has to be asked.
     Ok(rows > most && below(reader, database, id, most.saturating_add(1))?.len() > most)
 }
 
 /// Ids of all documents filed under a contact.
 fn below(reader: &impl Read, database: DatabaseId, id: &str, most: usize) -> StorageResult<BTreeSet<String>> {
     let mut ids = BTreeSet::new();
-    let prefix = feed_prefix(database, &of_contact(id), None);
-    let corrupt = StorageError::Corrupt { table: "feed", problem: "malformed value" };
-    reader.scan(Family::Feed, &Range::prefix(&prefix), &mut |_, row| {
-        if let Some(FeedView::Present { change, .. }) = FeedView::decode(row) {
-            ids.insert(ChangeView::decode(change).ok_or(corrupt.clone())?.id.to_owned());
-        }
-        Ok(if ids.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+    filed_under(reader, database, &of_contact(id), &mut |_, _, document| {
+        ids.insert(document.to_owned());
+        if ids.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
     Ok(ids)
 }
@@ -234,17 +231,23 @@ pub fn devices(reader: &impl Read, database: DatabaseId) -> StorageResult<Vec<([
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
 
     use super::*;
     use crate::audit::Entry;
     use crate::documents::databases::{Catalogue, Database};
+    use crate::documents::filed::FeedView;
     use crate::documents::tables::DatabaseRow;
+    use crate::documents::watched::watch;
+    use crate::storage::Range;
     use crate::storage::{Memory, Store};
 
     /// A store with one scoped database, and these documents in it.
-    async fn district(folder: &std::path::Path, documents: &[(&str, &str)]) -> (Store, Arc<Database>) {
+    pub(in crate::documents) async fn district(
+        folder: &std::path::Path,
+        documents: &[(&str, &str)],
+    ) -> (Store, Arc<Database>) {
         let store = Store::open(folder, Memory::default(), || [7; 16]).expect("opens");
         let catalogue = Catalogue::open(&store).expect("opens");
         let row = DatabaseRow {
@@ -254,10 +257,17 @@ mod tests {
             revs_limit: 10,
             purged_infos_limit: 10,
             scoped: true,
+            watches: true,
             security: "{}".to_owned(),
         };
         catalogue.create("d", row, Entry::new(1, "root", "database.create")).await.expect("made");
         let database = catalogue.find("d").expect("there");
+        add(&store, &database, documents).await;
+        (store, database)
+    }
+
+    /// Writes documents, each by itself.
+    pub(in crate::documents) async fn add(store: &Store, database: &Arc<Database>, documents: &[(&str, &str)]) {
         for (id, body) in documents {
             let write = Write {
                 id: (*id).to_owned(),
@@ -268,12 +278,11 @@ mod tests {
                 user: None,
                 facts: None,
             };
-            work(&store, &database, |writing| writing.submit(write)).await;
+            work(store, database, |writing| writing.submit(write)).await;
         }
-        (store, database)
     }
 
-    async fn work<T: Send + 'static>(
+    pub(in crate::documents) async fn work<T: Send + 'static>(
         store: &Store,
         database: &Arc<Database>,
         work: impl FnOnce(&mut Writing<'_, '_>) -> DocumentResult<T> + Send + 'static,
@@ -311,7 +320,11 @@ mod tests {
             ("p", r#""type":"person","patient_id":"1","parent":{"_id":"x"}"#),
             ("v", r#""type":"data_record","form":"v","fields":{"patient_id":"1"}"#),
         ];
-        let (store, database) = district(folder.path(), &documents).await;
+        let (store, database) = district(folder.path(), &[]).await;
+        for place in ["a", "b"] {
+            work(&store, &database, |writing| Ok(watch(writing.batch, writing.id, &of_contact(place))?)).await;
+        }
+        add(&store, &database, &documents).await;
         let before = rows(&store);
         assert_eq!(before.1, 0);
         for round in 0..12 {

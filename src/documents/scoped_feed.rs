@@ -11,10 +11,12 @@ use std::sync::OnceLock;
 
 use settle_protocol::sequence::{Backfill, Position, ScopeMark, Since, TokenPrefix};
 
+use super::databases::Database;
 use super::filed::{FeedView, feed_key};
 use super::read::placement;
 use super::scopes::{deepest, end_of, history, scope_at};
 use super::tables::{ChangeView, DatabaseId};
+use super::watched::are_whole;
 use crate::access::placement::Placement;
 use crate::access::scope::{Cursor, Scope};
 use crate::access::view::{Restricted, Visible};
@@ -430,8 +432,10 @@ fn tell_once(told: &mut Vec<(Position, Row)>) -> StorageResult<()> {
 pub fn visible_ids(
     snapshot: &Snapshot<'_>,
     restricted: &Restricted,
-    database: DatabaseId,
+    database: &Database,
 ) -> StorageResult<BTreeSet<String>> {
+    debug_assert!(are_whole(snapshot, database, &restricted.scope)?, "ranges are read before they are complete");
+    let database = database.id();
     let feed = ScopedFeed {
         restricted: restricted.clone(),
         database,

@@ -12,6 +12,7 @@ use settle_protocol::sequence::Position;
 
 use super::databases::Database;
 use super::tables::{COUNTERS, DATABASES, DatabaseId, DatabaseKey};
+use super::watched::watch_places_of;
 use crate::access::facts::USER_PREFIX;
 use crate::access::placement::{Anchor, of_user, short_hash};
 use crate::access::scope::{Granted, Member, Scope, ScopeSettings};
@@ -231,6 +232,7 @@ fn put_member(
     counters.position += 1;
     batch.put(&COUNTERS, &DatabaseKey(database), &counters);
     put(batch, &prefix, counters.position, now);
+    watch_places_of(batch, database, now)?;
     let user = of_user(&format!("{USER_PREFIX}{account}"));
     batch.announce(topic(database, &user), counters.position);
     batch.announce(whole(database), counters.position);

@@ -7,7 +7,7 @@ use settle_protocol::{Revision, RevisionTree};
 
 pub use super::body::{Body, BodyKey};
 pub use crate::access::placement::short_hash;
-use crate::storage::{Decoder, Encode, Family, Key, Table, Value};
+use crate::storage::{Decoder, Encode, Family, Key, StorageError, StorageResult, Table, Value};
 
 /// Number of a database; never used again after a deletion.
 pub type DatabaseId = u32;
@@ -36,6 +36,8 @@ pub const CHUNKS: Table<ChunkKey, Vec<u8>> = Table::new(Family::AttachmentChunks
 pub const REFERENCES: Table<ReferenceKey, Count> = Table::new(Family::AttachmentReferences);
 
 const VERSION: u8 = 1;
+/// In a [`DatabaseRow`]: scoped, and places are watched.
+const SCOPED_AND_WATCHING: u8 = 2;
 
 /// Key of rows that exist once per database.
 #[derive(Debug, Clone, Copy)]
@@ -62,6 +64,8 @@ pub struct DatabaseRow {
     pub purged_infos_limit: u32,
     /// Members see their scope only (design §6).
     pub scoped: bool,
+    /// Records have rows of the feed under watched places only (`watched.rs`); in older databases under all.
+    pub watches: bool,
     /// `_security` as JSON text.
     pub security: String,
 }
@@ -74,21 +78,20 @@ impl Value for DatabaseRow {
         out.extend_from_slice(&self.created.to_be_bytes());
         out.extend_from_slice(&self.revs_limit.to_be_bytes());
         out.extend_from_slice(&self.purged_infos_limit.to_be_bytes());
-        out.push(u8::from(self.scoped));
+        out.push(if self.scoped && self.watches { SCOPED_AND_WATCHING } else { u8::from(self.scoped) });
         out.string(self.security.as_bytes());
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
         let mut from = versioned(bytes)?;
-        Some(Self {
-            id: from.u32()?,
-            uuid: from.array()?,
-            created: from.u64()?,
-            revs_limit: from.u32()?,
-            purged_infos_limit: from.u32()?,
-            scoped: from.byte()? == 1,
-            security: from.text()?.to_owned(),
-        })
+        let (id, uuid, created) = (from.u32()?, from.array()?, from.u64()?);
+        let (revs_limit, purged_infos_limit) = (from.u32()?, from.u32()?);
+        let (scoped, watches) = match from.byte()? {
+            SCOPED_AND_WATCHING => (true, true),
+            scoped => (scoped == 1, false),
+        };
+        let security = from.text()?.to_owned();
+        Some(Self { id, uuid, created, revs_limit, purged_infos_limit, scoped, watches, security })
     }
 }
 
@@ -431,6 +434,19 @@ impl ChangeRow {
         let leaves = tree.leaves();
         let deleted = leaves.first()?.deleted;
         Some(Self { id: id.to_owned(), deleted, leaves: leaves.iter().map(|leaf| leaf.revision.clone()).collect() })
+    }
+
+    /// The row of a document, out of the bytes of its stored [`DocumentRow`].
+    ///
+    /// # Errors
+    /// When these do not decode.
+    pub fn in_document(id: &str, row: &[u8]) -> StorageResult<Self> {
+        let corrupt = StorageError::Corrupt { table: "documents", problem: "malformed value" };
+        let head = DocumentHead::decode(row).ok_or(corrupt.clone())?;
+        match head.conflicted {
+            true => Self::of(id, &DOCUMENTS.decode(row)?.tree).ok_or(corrupt),
+            false => Ok(Self { id: id.to_owned(), deleted: head.deleted, leaves: vec![head.winner] }),
+        }
     }
 }
 

@@ -143,6 +143,8 @@ pub struct Writing<'b, 'a> {
     /// The database's name.
     name: String,
     pub(super) scoped: bool,
+    /// Records have rows of the feed under watched places only.
+    pub(super) watches: bool,
     pub(super) author: Author,
     pub(super) counters: Counters,
     /// Facts of the revision just written.
@@ -194,6 +196,7 @@ impl<'b, 'a> Writing<'b, 'a> {
             id: row.id,
             name: database.name.clone(),
             scoped: row.scoped,
+            watches: row.watches,
             author,
             counters,
             fresh: None,

@@ -381,6 +381,12 @@ pub fn is_listing(endpoint: Endpoint) -> bool {
     )
 }
 
+/// What reads whole ranges of what a restricted caller sees.
+#[must_use]
+pub fn reads_ranges(endpoint: Endpoint) -> bool {
+    is_listing(endpoint) || endpoint == Endpoint::DatabaseInfo
+}
+
 /// Edits of documents. Whoever sees no document makes none, whatever is stored.
 #[must_use]
 pub fn is_document_edit(endpoint: Endpoint) -> bool {

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue, SERVER, SET_COOKIE};
 use settle_protocol::{Error, ErrorKind};
 
-use super::endpoint::{Endpoint, Found, find, is_about_database, is_document_edit, is_listing};
+use super::endpoint::{Endpoint, Found, find, is_about_database, is_document_edit, is_listing, reads_ranges};
 use super::error::HttpError;
 use super::handlers;
 use super::in_flight::{ended_with_glass, guarded};
@@ -32,6 +32,7 @@ use crate::documents::databases::Database;
 use crate::documents::judging::{Author, Limits};
 use crate::documents::scopes::view_of;
 use crate::documents::users::USERS;
+use crate::documents::watched;
 use crate::services::Services;
 use crate::services::body_memory::MemoryShare;
 
@@ -284,6 +285,12 @@ async fn handle(
         Some(database) if database.row.scoped => view_of(&services.store.snapshot(), database, &caller)?,
         _ => View::Everything,
     };
+    if let (Some(database), Some(restricted)) = (&database, view.restricted())
+        && reads_ranges(endpoint)
+        && !caller.judged.pushes_only()
+    {
+        watched::complete(&services.store, database, &restricted.scope).await?;
+    }
     if need == Need::Edit && view.is_blind() && is_document_edit(endpoint) {
         return Err(no_edits());
     }

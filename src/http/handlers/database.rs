@@ -38,7 +38,7 @@ pub(super) fn info_of(context: &Context, database: &Database) -> Result<Value, H
         (file, purge_seq) = (0, "0".to_owned());
     } else if let Some(restricted) = context.view.restricted() {
         // Of what is out of scope, not even the number is told.
-        let documents = visible_ids(&snapshot, restricted, database.id())?.len() as u64;
+        let documents = visible_ids(&snapshot, restricted, database)?.len() as u64;
         counters = Counters { documents, position: context.view.position(counters.position), ..Counters::default() };
         (file, purge_seq) = (0, "0".to_owned());
     }

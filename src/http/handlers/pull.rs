@@ -50,7 +50,7 @@ pub(super) async fn changes(context: &mut Context) -> Handled {
     let store = context.services.store.clone();
     let most = context.settings.hard_scope_documents;
     if let Some(restricted) = context.view.restricted().filter(|_| most > 0) {
-        let documents = visible_ids(&store.snapshot(), restricted, context.database()?.id())?.len() as u64;
+        let documents = visible_ids(&store.snapshot(), restricted, &*context.database()?)?.len() as u64;
         if documents > most {
             let reason = format!(
                 "There are {documents} documents in your area, more than the {most} that a device may hold. Pushes go on; ask \

@@ -15,6 +15,8 @@ use crate::documents::administration::oversight_of;
 use crate::documents::databases::Database;
 use crate::documents::exposure::{Exposure, Page};
 use crate::documents::radar::{Figures, SILENT_DAYS, Sighting, Wanted, look, roll_up, sight};
+use crate::documents::scopes::history;
+use crate::documents::watched;
 use crate::http::error::HttpError;
 use crate::http::pipeline::{Context, through_glass};
 use crate::http::response::Answer;
@@ -163,6 +165,10 @@ pub(super) async fn exposure(context: &Context) -> Handled {
     let account = find(&store.snapshot(), device)?.account;
     let entry = context.actor(None).entry("device.exposure").account(&account).device(&device).database(&database.name);
     store.write(move |batch| -> Result<(), StorageError> { audit::append(batch, &entry) }).await?;
+    let scopes = history(&store.snapshot(), database.id(), &account, 0)?;
+    for (scope, _) in &scopes {
+        watched::complete(&store, &database, scope).await?;
+    }
     let looked = tokio::task::spawn_blocking(move || -> Result<Value, HttpError> {
         let snapshot = store.snapshot();
         let exposure = Exposure::of(&snapshot, database.id(), &account, device)?;

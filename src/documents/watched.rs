@@ -1,0 +1,401 @@
+//! Which places have rows of records in the feed.
+//!
+//! A record is filed under every contact above the one it is about, but it has a row of the feed only where somebody may
+//! read one: under a place that is, or once was, in the scope of an account. Such a place is *watched*, from the change on that
+//! brings it into a scope. What is filed under a place for another reason has its row always: contacts, what is about
+//! the place itself, primary contacts, authors. So the records below any contact are found by way of the contacts below it.
+//!
+//! A place that already has something below it when it comes to be watched gets the missing rows before anybody reads them,
+//! piece by piece on the writer ([`complete`]). Nobody misses a row that tells of a leaving: as long as a place was in no
+//! scope, no device has anything by way of it.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::databases::{Database, still_there};
+use super::error::DocumentResult;
+use super::filed::{FeedView, Filed, feed_key, feed_prefix, way_and_depth};
+use super::filing::encoded;
+use super::scopes::member_of;
+use super::tables::{ChangeRow, ChangeView, DOCUMENTS, DatabaseId, DocumentHead, DocumentKey, DocumentRow};
+use crate::access::placement::{Anchor, Entry, Way, of_contact};
+use crate::access::scope::{Member, Scope};
+use crate::accounts::tables::ACCOUNTS;
+use crate::storage::{Batch, Family, Range, Read, StorageError, StorageResult, Store, Value as _, after_prefix};
+
+/// Rows that one request on the writer looks at: others wait for it.
+const PIECE: usize = 1_000;
+
+const VERSION: u8 = 1;
+const CORRUPT: StorageError = StorageError::Corrupt { table: "scopes", problem: "malformed value" };
+
+/// What is stored about a watched place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    /// Every record that is filed under it has its row.
+    Whole,
+    /// Those written since have theirs. Of the others: those that hang on the contacts up to this key of the feed, and on the
+    /// next one up to this key. Both are empty in the beginning.
+    Upto(Vec<u8>, Vec<u8>),
+}
+
+impl State {
+    fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Whole => vec![VERSION],
+            Self::Upto(contact, record) => {
+                let length = u8::try_from(contact.len()).unwrap_or(u8::MAX);
+                [&[VERSION, length], contact.as_slice(), record].concat()
+            }
+        }
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        match bytes {
+            [VERSION] => Some(Self::Whole),
+            [VERSION, length, rest @ ..] => {
+                let (contact, record) = rest.split_at_checked(usize::from(*length))?;
+                Some(Self::Upto(contact.to_vec(), record.to_vec()))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn key(database: DatabaseId, place: &Anchor) -> Vec<u8> {
+    [&database.to_be_bytes()[..], b"w", place].concat()
+}
+
+fn state(reader: &impl Read, database: DatabaseId, place: &Anchor) -> StorageResult<Option<State>> {
+    let stored = reader.get_bytes(Family::Scopes, &key(database, place))?;
+    stored.map(|bytes| State::decode(&bytes).ok_or(CORRUPT)).transpose()
+}
+
+/// Whether a document has a row of the feed wherever it is filed in this way and at this depth, watched or not.
+#[must_use]
+pub(super) fn has_row_everywhere(entry: &Entry) -> bool {
+    entry.way != Way::Record || entry.depth == 0
+}
+
+/// Whether records get rows under a place.
+///
+/// # Errors
+/// When the store fails.
+pub(super) fn is_watched(reader: &impl Read, database: DatabaseId, place: &Anchor) -> StorageResult<bool> {
+    Ok(reader.get_bytes(Family::Scopes, &key(database, place))?.is_some())
+}
+
+/// Whether all records that are filed under a place have their rows.
+///
+/// # Errors
+/// When the store fails.
+pub(super) fn is_whole(reader: &impl Read, database: DatabaseId, place: &Anchor) -> StorageResult<bool> {
+    Ok(state(reader, database, place)? == Some(State::Whole))
+}
+
+/// Watches the places of an account from now on.
+///
+/// # Errors
+/// When the store fails.
+pub(super) fn watch_places_of(batch: &mut Batch<'_>, database: DatabaseId, member: &Member) -> StorageResult<()> {
+    let granted = member.granted.iter().map(|granted| &granted.place);
+    for place in member.places.iter().chain(granted) {
+        watch(batch, database, &of_contact(place))?;
+    }
+    Ok(())
+}
+
+/// Watches the places of every account, in a database that is new.
+///
+/// # Errors
+/// When the store fails.
+pub(super) fn watch_all_accounts(batch: &mut Batch<'_>, database: DatabaseId) -> StorageResult<()> {
+    let mut members = Vec::new();
+    batch.scan(Family::Accounts, &Range::prefix(b""), &mut |_, row| {
+        members.push(member_of(&ACCOUNTS.decode(row)?));
+        Ok(ControlFlow::Continue(()))
+    })?;
+    members.iter().try_for_each(|member| watch_places_of(batch, database, member))
+}
+
+/// Watches a place from now on.
+pub(super) fn watch(batch: &mut Batch<'_>, database: DatabaseId, place: &Anchor) -> StorageResult<()> {
+    if is_watched(batch, database, place)? {
+        return Ok(());
+    }
+    let mut empty = true;
+    batch.scan(Family::Feed, &Range::prefix(&feed_prefix(database, place, None)), &mut |_, _| {
+        empty = false;
+        Ok(ControlFlow::Break(()))
+    })?;
+    let state = if empty { State::Whole } else { State::Upto(Vec::new(), Vec::new()) };
+    batch.put_bytes(Family::Scopes, key(database, place), state.encode());
+    Ok(())
+}
+
+/// A place of a scope that lacks rows of records.
+fn lacking(reader: &impl Read, database: &Database, scope: &Scope) -> StorageResult<Option<Anchor>> {
+    if database.row.watches {
+        for reach in &scope.reaches {
+            if !is_whole(reader, database.id(), &reach.place)? {
+                return Ok(Some(reach.place));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Whether the ranges of a scope can be read.
+///
+/// # Errors
+/// When the store fails.
+pub(super) fn are_whole(reader: &impl Read, database: &Database, scope: &Scope) -> StorageResult<bool> {
+    Ok(lacking(reader, database, scope)?.is_none())
+}
+
+/// Writes the rows that the places of a scope lack, so that their ranges can be read. Nearly always there are none.
+///
+/// # Errors
+/// `404` when the database was deleted, or a failure of the store. What was written until then counts.
+pub async fn complete(store: &Store, database: &Arc<Database>, scope: &Scope) -> DocumentResult<()> {
+    while let Some(place) = lacking(&store.snapshot(), database, scope)? {
+        let (ahead, id) = (store.clone(), database.id());
+        let read_ahead = move || ahead.rehearse(|batch| write_piece(batch, id, &place, PIECE));
+        tokio::task::spawn_blocking(read_ahead).await.map_err(|_| StorageError::Panicked)??;
+        let database = Arc::clone(database);
+        store
+            .write(move |batch| -> DocumentResult<()> {
+                still_there(batch, &database)?;
+                Ok(write_piece(batch, database.id(), &place, PIECE)?)
+            })
+            .await?;
+    }
+    Ok(())
+}
+
+/// Writes the next of the rows that a place lacks; looks at most at so many others for it.
+fn write_piece(batch: &mut Batch<'_>, database: DatabaseId, place: &Anchor, most: usize) -> StorageResult<()> {
+    let (contact, record) = match state(batch, database, place)? {
+        Some(State::Whole) => return Ok(()),
+        Some(State::Upto(contact, record)) => (contact, record),
+        None => Default::default(),
+    };
+    let (mut upto, mut looked_at) = ((contact, record), 0);
+    let mut records = BTreeSet::new();
+    let reader = &*batch;
+    let contacts = feed_prefix(database, place, Some((Way::Contact, None)));
+    reader.scan(Family::Feed, &behind(&upto.0.clone(), &contacts), &mut |key, row| {
+        let Some(id) = present_in(row)? else { return Ok(ControlFlow::Continue(())) };
+        let about = feed_prefix(database, &of_contact(id), Some((Way::Record, Some(0))));
+        looked_at += 1;
+        reader.scan(Family::Feed, &behind(&upto.1.clone(), &about), &mut |key, row| {
+            if looked_at >= most {
+                return Ok(ControlFlow::Break(()));
+            }
+            looked_at += 1;
+            upto.1 = key.to_vec();
+            records.extend(present_in(row)?.map(str::to_owned));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        if looked_at >= most {
+            return Ok(ControlFlow::Break(()));
+        }
+        upto = (key.to_vec(), Vec::new());
+        Ok(ControlFlow::Continue(()))
+    })?;
+    let state = if looked_at >= most { State::Upto(upto.0, upto.1) } else { State::Whole };
+    let documents: Vec<Vec<u8>> = records.iter().map(|id| DocumentKey::bytes(database, id)).collect();
+    for (id, row) in records.iter().zip(batch.get_many(DOCUMENTS.family(), &documents)?) {
+        if let Some(row) = row {
+            write_rows(batch, database, place, id, &row)?;
+        }
+    }
+    batch.put_bytes(Family::Scopes, key(database, place), state.encode());
+    Ok(())
+}
+
+/// The keys with a prefix, behind one of them.
+fn behind(key: &[u8], prefix: &[u8]) -> Range {
+    let from = if key.starts_with(prefix) { [key, &[0]].concat() } else { prefix.to_vec() };
+    Range { from, to: after_prefix(prefix), descending: false }
+}
+
+/// The rows that a record has under a place.
+fn write_rows(batch: &mut Batch<'_>, database: DatabaseId, place: &Anchor, id: &str, row: &[u8]) -> StorageResult<()> {
+    let corrupt = StorageError::Corrupt { table: "documents", problem: "malformed value" };
+    let placement = match DocumentRow::filed_in(row) {
+        Some(filed) => Filed::decode(filed).ok_or(corrupt.clone())?.placement,
+        None => return Ok(()),
+    };
+    let mut change = None;
+    for entry in placement.present().filter(|entry| entry.anchor == *place && !has_row_everywhere(entry)) {
+        let change = match &change {
+            Some(change) => change,
+            None => change.insert(encoded(&ChangeRow::in_document(id, row)?)),
+        };
+        let position = DocumentHead::decode(row).ok_or(corrupt.clone())?.position.max(entry.joined);
+        let key = feed_key(database, place, entry.way, entry.depth, position);
+        batch.put_bytes(Family::Feed, key, FeedView::present(&placement.filter, change));
+    }
+    Ok(())
+}
+
+/// The id in a row of the feed; `None`: it tells of a leaving.
+fn present_in(row: &[u8]) -> StorageResult<Option<&str>> {
+    let corrupt = StorageError::Corrupt { table: "feed", problem: "malformed value" };
+    match FeedView::decode(row).ok_or(corrupt.clone())? {
+        FeedView::Present { change, .. } => Ok(Some(ChangeView::decode(change).ok_or(corrupt)?.id)),
+        FeedView::Left { .. } => Ok(None),
+    }
+}
+
+/// Tells everything that is filed under a contact, some of it more than once, until `note` breaks: way and depth by which
+/// it was found, and the id.
+///
+/// # Errors
+/// When the store fails.
+pub(super) fn filed_under(
+    reader: &impl Read,
+    database: DatabaseId,
+    contact: &Anchor,
+    note: &mut dyn FnMut(Way, u8, &str) -> ControlFlow<()>,
+) -> StorageResult<()> {
+    let mut flow = ControlFlow::Continue(());
+    let mut contacts = Vec::new();
+    let whole = is_whole(reader, database, contact)?;
+    scan(reader, &feed_prefix(database, contact, None), &mut |way, depth, id| {
+        if way == Way::Contact && !whole {
+            contacts.push(of_contact(id));
+        }
+        flow = note(way, depth, id);
+        flow
+    })?;
+    for below in contacts.iter().filter(|below| *below != contact) {
+        if flow.is_break() {
+            return Ok(());
+        }
+        scan(reader, &feed_prefix(database, below, Some((Way::Record, Some(0)))), &mut |way, depth, id| {
+            flow = note(way, depth, id);
+            flow
+        })?;
+    }
+    Ok(())
+}
+
+/// Tells the documents that have rows in a part of the feed.
+///
+/// # Errors
+/// When the store fails.
+pub(super) fn scan(
+    reader: &impl Read,
+    prefix: &[u8],
+    note: &mut dyn FnMut(Way, u8, &str) -> ControlFlow<()>,
+) -> StorageResult<()> {
+    reader.scan(Family::Feed, &Range::prefix(prefix), &mut |key, row| {
+        let (way, depth) = way_and_depth(key).ok_or(CORRUPT)?;
+        Ok(present_in(row)?.map_or(ControlFlow::Continue(()), |id| note(way, depth, id)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::documents::error::DocumentError;
+    use crate::documents::moves::tests::{district, work};
+
+    /// Every row that has to do with a place, and what is stored about it.
+    fn rows(store: &Store, database: DatabaseId, place: &str) -> (Vec<Vec<u8>>, Option<State>) {
+        let (anchor, mut rows) = (of_contact(place), Vec::new());
+        let prefix = Range::prefix(&feed_prefix(database, &anchor, None));
+        let mut keep = |key: &[u8], row: &[u8]| {
+            rows.push([key, row].concat());
+            Ok(ControlFlow::Continue(()))
+        };
+        store.snapshot().scan(Family::Feed, &prefix, &mut keep).expect("reads");
+        (rows, state(&store.snapshot(), database, &anchor).expect("reads"))
+    }
+
+    const CONTACTS: usize = 3 + 4 + 12;
+    const RECORDS: usize = 40;
+    /// Records that have a row of their author besides.
+    const PRIVATE: usize = RECORDS.div_ceil(7);
+
+    fn documents() -> Vec<(String, String)> {
+        let place = |id: &str, kind: &str, parent: &str| {
+            (id.to_owned(), format!(r#""type":"{kind}","parent":{{"_id":"{parent}"}}"#))
+        };
+        let mut documents = vec![
+            ("r".to_owned(), r#""type":"district_hospital""#.to_owned()),
+            place("a", "health_center", "r"),
+            place("b", "health_center", "r"),
+        ];
+        for home in 0..4 {
+            let name = format!("x{home}");
+            documents.push(place(&name, "clinic", "a"));
+            for person in 0..3 {
+                documents.push(place(&format!("p{home}{person}"), "person", &name));
+            }
+        }
+        for visit in 0..RECORDS {
+            let about = match visit % 5 {
+                0 => "a".to_owned(),
+                1 => format!("x{}", visit % 4),
+                _ => format!("p{}{}", visit % 4, visit % 3),
+            };
+            let private = if visit % 7 == 0 { r#","private":true"# } else { "" };
+            let body = format!(
+                r#""type":"data_record","form":"f","contact":{{"_id":"p00"}},"fields":{{"patient_id":"{about}"{private}}}"#
+            );
+            documents.push((format!("v{visit:02}"), body));
+        }
+        documents
+    }
+
+    /// Rows of records exist under places that are watched, and those that are watched late get the same rows.
+    #[tokio::test]
+    async fn a_place_that_is_watched_late_has_the_rows_of_one_that_always_was() {
+        let documents = documents();
+        let documents: Vec<(&str, &str)> = documents.iter().map(|(id, body)| (id.as_str(), body.as_str())).collect();
+        let mut found = Vec::new();
+        // Watched before anything is there, amid the records, and behind all of them, in pieces of different sizes.
+        for (watched_at, piece) in [(0, 5), (30, 5), (40, 2), (documents.len(), 3), (documents.len(), 1000)] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let (store, database) = district(folder.path(), &documents[..watched_at]).await;
+            let (id, r) = (database.id(), of_contact("r"));
+            if watched_at == documents.len() {
+                let unwatched = rows(&store, id, "r");
+                assert_eq!((unwatched.0.len(), unwatched.1), (CONTACTS + PRIVATE, None));
+            }
+            work(&store, &database, |writing| Ok(watch(writing.batch, writing.id, &of_contact("r"))?)).await;
+            assert_eq!(is_whole(&store.snapshot(), id, &r).expect("reads"), watched_at == 0);
+            crate::documents::moves::tests::add(&store, &database, &documents[watched_at..]).await;
+            let mut pieces = 0;
+            while !is_whole(&store.snapshot(), id, &r).expect("reads") {
+                let one = move |batch: &mut Batch<'_>| Ok::<_, DocumentError>(write_piece(batch, id, &r, piece)?);
+                store.write(one).await.expect("written");
+                pieces += 1;
+            }
+            match (watched_at, piece) {
+                (0, _) => assert_eq!(pieces, 0),
+                (_, 1000) => assert_eq!(pieces, 1),
+                _ => assert!(pieces > 10, "{pieces} pieces of {piece}"),
+            }
+            found.push(rows(&store, id, "r"));
+            store.close();
+        }
+        assert_eq!(found[0].0.len(), CONTACTS + RECORDS + PRIVATE);
+        for (number, late) in found.iter().enumerate() {
+            assert_eq!(*late, found[0], "case {number}");
+        }
+    }
+
+    #[test]
+    fn states_read_back() {
+        for state in [State::Whole, State::Upto(vec![], vec![]), State::Upto(vec![1; 30], vec![2; 30])] {
+            assert_eq!(State::decode(&state.encode()), Some(state));
+        }
+        assert_eq!(State::decode(&[2]), None);
+        assert_eq!(State::decode(&[1, 9, 1]), None);
+    }
+}
