@@ -26,6 +26,9 @@ pub(super) const QUEUE_LENGTH: usize = 8192;
 const BATCH_BYTES: usize = 8 << 20;
 /// … or this many requests.
 const BATCH_REQUESTS: usize = 1024;
+/// From this many bytes on a batch leaves as soon as the disk has nothing to do, although more is waiting: to decide that takes
+/// as long as to write this, so both are done at once.
+const WORTH_A_COMMIT: usize = 256 << 10;
 /// How often new work is looked for while the batch before is on its way to the disk.
 const GATHERING: Duration = Duration::from_micros(200);
 /// Layers whose memory is kept for later batches: two of a batch, one on its way, one that was on its way before.
@@ -151,10 +154,14 @@ pub(super) fn run(inner: &Arc<Inner>, mut queue: mpsc::Receiver<Job>) {
         let builds_on = on_its_way.is_some();
         let mut answers = vec![first(&mut batch)];
         while batch.bytes() < BATCH_BYTES && answers.len() < BATCH_REQUESTS {
+            let disk_is_idle = progress.done.load(Ordering::Acquire) + 1 >= number;
+            if disk_is_idle && batch.bytes() >= WORTH_A_COMMIT {
+                break;
+            }
             match queue.try_recv() {
                 Ok(job) => answers.push(job(&mut batch)),
                 // Nothing waits: go on gathering only while the batch before is not durable yet.
-                Err(_) if progress.done.load(Ordering::Acquire) + 1 >= number => break,
+                Err(_) if disk_is_idle => break,
                 Err(_) => std::thread::park_timeout(GATHERING),
             }
         }
