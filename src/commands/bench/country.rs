@@ -96,6 +96,12 @@ pub fn area(number: u64) -> Vec<Value> {
     documents
 }
 
+/// The region of an area.
+#[must_use]
+pub fn region_of(area: u64) -> u64 {
+    area / AREAS / CENTRES
+}
+
 /// The number of a patient of an area.
 #[must_use]
 pub fn patient_of(area: u64, number: u64) -> u64 {

@@ -2,8 +2,10 @@
 //!
 //! One server, filled step by step; at each size the same figures are taken from the same area (first pulls from areas all over the country), so that what depends on
 //! the size of the database shows. Times are from request to answer over loopback, the server's own and the wire's. What is
-//! written is written while files are merged; pulls and moves are measured when that is over.
+//! written is written while files are merged; pulls and moves are measured when that is over. Every area has an account before it has
+//! documents, and so has every health centre, as in a country at work; but one area at each size, and the regions.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -53,6 +55,8 @@ pub(super) async fn run(
     for size in sizes {
         let wanted = size.div_ceil(AREA_DOCUMENTS).max(AREAS + 2);
         eprintln!("filling up to {size} documents …");
+        let unheld = wanted - 2; // an area without an account
+        enlist(&mut admin, (areas..wanted).filter(|area| *area != unheld)).await?;
         fill(&server.target, areas, wanted).await?;
         areas = wanted;
         admin = Client::open(&server.target).await?; // the one before was idle for too long
@@ -70,6 +74,7 @@ pub(super) async fn run(
             ("merging of files afterwards", "s", "", merging),
         ];
         figures.extend(measure(&server.target, &mut admin, areas).await?);
+        figures.extend(newly_held(&server.target, &mut admin, unheld).await?);
         figures.push(("memory", "MiB", "", server.memory().unwrap_or_default()));
         figures.push(("disk", "MiB", "", server.disk().unwrap_or_default()));
         for (name, unit, goal, value) in figures {
@@ -110,6 +115,7 @@ async fn write_rates(target: &Target, admin: &mut Client, areas: u64) -> anyhow:
     admin.bytes("PUT", "/settle_bench_plain", b"").await?;
     for turn in 0..COMPARED_TURNS {
         let first = COMPARED_FROM + (areas * COMPARED_TURNS + turn) * COMPARED_AREAS;
+        enlist(admin, first..first + COMPARED_AREAS).await?;
         for (path, rates) in [("settle_bench_plain", &mut plain), (DATABASE, &mut scoped)] {
             let path = format!("/{path}/_bulk_docs");
             rates.push(write_rate(target, &path, first..first + COMPARED_AREAS).await?);
@@ -151,6 +157,41 @@ async fn set_up(admin: &mut Client) -> anyhow::Result<()> {
     let settings = json!({"settings": {"replication_depth": [{"role": "supervisor", "depth": 2, "report_depth": 1}]}});
     admin.bytes("PUT", &format!("/{DATABASE}/settings"), settings.to_string().as_bytes()).await?;
     Ok(())
+}
+
+/// Gives areas an account each, and their health centres.
+async fn enlist(admin: &mut Client, areas: impl Iterator<Item = u64>) -> anyhow::Result<()> {
+    let person = |kind: &str, number: u64, role: &str| {
+        let name = format!("{kind}{number}");
+        json!({"_id": format!("org.couchdb.user:{name}"), "name": name, "type": "user", "roles": [role],
+               "facility_id": country::id(kind, number)})
+    };
+    let areas: Vec<u64> = areas.collect();
+    let centres: BTreeSet<u64> = areas.iter().map(|area| area / country::AREAS).collect();
+    let people = areas.iter().map(|area| person("area", *area, "chw"));
+    let people: Vec<Value> =
+        people.chain(centres.iter().map(|centre| person("centre", *centre, "supervisor"))).collect();
+    for some in people.chunks(BATCH) {
+        admin.bytes("POST", "/_users/_bulk_docs", &country::bulk(some)).await?;
+    }
+    Ok(())
+}
+
+/// What the first pull of a place costs that was in nobody's scope until then.
+async fn newly_held(target: &Target, admin: &mut Client, area: u64) -> anyhow::Result<Figures> {
+    let phone = account(admin, target, &format!("late{area}"), "chw", &country::id("area", area)).await?;
+    let (milliseconds, ids, _) = pull(&mut Client::open(&phone).await?, "0").await?;
+    let region = country::region_of(area);
+    let above = account(admin, target, &format!("region{region}"), "chw", &country::id("region", region)).await?;
+    let mut above = Client::open(&above).await?;
+    let (until_first_row, _, _) = pull(&mut above, "0&limit=1").await?;
+    let info = above.json("GET", &format!("/{DATABASE}"), b"").await?;
+    Ok(vec![
+        ("area that nobody held, first ids", "ms", "", milliseconds),
+        ("  its rows ", "", "", ids.len() as f64),
+        ("region that nobody held, first row", "ms", "", until_first_row),
+        ("  the region's documents", "", "", info["doc_count"].as_f64().unwrap_or_default()),
+    ])
 }
 
 async fn account(admin: &mut Client, target: &Target, name: &str, role: &str, place: &str) -> anyhow::Result<Target> {
