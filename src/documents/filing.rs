@@ -383,9 +383,8 @@ impl Writing<'_, '_> {
     ) -> StorageResult<()> {
         let (database, position) = (self.id, self.counters.position);
         let Renewal { before, change, moving } = *renewal;
-        let Places { wanted: mut missing, filter, .. } = places;
-        let mut kept = BTreeSet::new();
-        let mut entries = Vec::with_capacity(missing.len() + old.entries.len());
+        let Places { wanted, filter, .. } = places;
+        let mut entries = Vec::with_capacity(wanted.iter().len() + old.entries.len());
         for (at, entry) in old.entries.iter().enumerate() {
             let mut entry = *entry;
             let has_row = self.has_row(&entry)?;
@@ -393,7 +392,7 @@ impl Writing<'_, '_> {
             // The row that told of the leaving went when the document came back.
             let came_back = || old.entries[at + 1..].iter().any(|later| place(later) == place(&entry));
             let key_at = |at| feed_key(database, &entry.anchor, entry.way, entry.depth, at);
-            let stays = missing.get(&(entry.anchor, entry.way)) == Some(&entry.depth) && change.is_some();
+            let stays = wanted.depth(&entry.anchor, entry.way) == Some(entry.depth) && change.is_some();
             match (entry.left, before) {
                 (None, Some(_)) if stays && moving => {}
                 (None, Some(before)) if has_row => {
@@ -403,9 +402,6 @@ impl Writing<'_, '_> {
                     self.batch.delete_bytes(Family::Feed, key_at(left));
                 }
                 _ => {}
-            }
-            if stays && entry.left.is_none() {
-                kept.insert((entry.anchor, entry.way));
             }
             if !stays && entry.left.is_none() && change.is_some() {
                 let key = key_at(position);
@@ -417,8 +413,12 @@ impl Writing<'_, '_> {
             }
             entries.push(entry);
         }
-        missing.retain(|place, _| !kept.contains(place));
-        for ((anchor, way), depth) in missing {
+        for (anchor, way, depth) in wanted.iter() {
+            let is_this =
+                |entry: &Entry| (entry.anchor, entry.way, entry.depth, entry.left) == (anchor, way, depth, None);
+            if change.is_some() && old.entries.iter().any(is_this) {
+                continue;
+            }
             join_oldest_stays(&mut entries, (anchor, way, depth));
             entries.push(Entry { anchor, way, depth, joined: position, left: None });
         }
@@ -555,9 +555,9 @@ impl Writing<'_, '_> {
         let same_key = filed.key == places.key;
         let before = filed.key.take();
         self.expect(id, before, &mut filed, &places)?;
-        let wanted = |entry: &Entry| places.wanted.get(&(entry.anchor, entry.way)) == Some(&entry.depth);
+        let wanted = |entry: &Entry| places.wanted.depth(&entry.anchor, entry.way) == Some(entry.depth);
         let same_places =
-            filed.placement.present().count() == places.wanted.len() && filed.placement.present().all(wanted);
+            filed.placement.present().count() == places.wanted.iter().len() && filed.placement.present().all(wanted);
         let same_filter = places.filter == filed.placement.filter;
         if same_places && same_filter {
             return if same_key { Ok(()) } else { self.put_filed_in(id, &row, filed) };

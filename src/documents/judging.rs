@@ -104,8 +104,8 @@ struct Refused {
     only_hidden: bool,
 }
 
-fn entry_of(((anchor, way), depth): (&(Anchor, Way), &u8)) -> Entry {
-    Entry { anchor: *anchor, way: *way, depth: *depth, joined: 0, left: None }
+fn entry_of((anchor, way, depth): (Anchor, Way, u8)) -> Entry {
+    Entry { anchor, way, depth, joined: 0, left: None }
 }
 
 impl Writing<'_, '_> {
@@ -255,11 +255,11 @@ impl Writing<'_, '_> {
             let places = self.places(&filed)?;
             return Ok((places.wanted, places.filter, known));
         };
-        let mut wanted = Wanted::new();
+        let mut wanted = Wanted::default();
         let mut filter = Filter::default();
         match facts {
             Facts::Contact(contact) => {
-                super::resolving::insert(&mut wanted, of_contact(id), Way::Contact, 0);
+                wanted.insert(of_contact(id), Way::Contact, 0);
                 if let Some(parent) = contact.parents.first() {
                     self.line_then(state, at, parent, &contact.parents, 1, Way::Contact, &mut wanted)?;
                 }
@@ -276,13 +276,12 @@ impl Writing<'_, '_> {
                     primaries_then(&filed, at, Way::PrimaryRecord, &mut wanted);
                 }
                 if let Some(author) = record.author.first() {
-                    let mut line = Wanted::new();
+                    let mut line = Wanted::default();
                     self.line_then(state, at, author, &record.author, 0, Way::Author, &mut line)?;
                     if record.needs_signoff {
-                        let signing = line.keys().map(|(anchor, _)| ((*anchor, Way::Record), 0));
-                        wanted.extend(signing.collect::<Vec<_>>());
+                        line.iter().for_each(|(anchor, _, _)| wanted.insert(anchor, Way::Record, 0));
                     }
-                    wanted.extend(line);
+                    line.iter().for_each(|(anchor, way, depth)| wanted.insert(anchor, way, depth.into()));
                 }
             }
             Facts::Target(owner) => {
@@ -324,10 +323,10 @@ impl Writing<'_, '_> {
     ) -> StorageResult<()> {
         let Some(filed) = self.contact(id)? else {
             for (step, id) in embedded.iter().enumerate() {
-                if wanted.contains_key(&(of_contact(id), way)) {
+                if wanted.depth(&of_contact(id), way).is_some() {
                     break;
                 }
-                super::resolving::insert(wanted, of_contact(id), way, depth + step);
+                wanted.insert(of_contact(id), way, depth + step);
             }
             return Ok(());
         };
@@ -336,19 +335,19 @@ impl Writing<'_, '_> {
         then.sort_unstable_by_key(|entry| entry.depth);
         let found = !then.is_empty();
         for entry in then {
-            if wanted.contains_key(&(entry.anchor, way)) {
+            if wanted.depth(&entry.anchor, way).is_some() {
                 break;
             }
-            super::resolving::insert(wanted, entry.anchor, way, depth + usize::from(entry.depth));
+            wanted.insert(entry.anchor, way, depth + usize::from(entry.depth));
         }
         let brought = filed.placement.brought;
         if found || depth > 64 || brought.is_none_or(|(device, since)| device != state.device || since <= at) {
             return Ok(());
         }
-        if wanted.contains_key(&(of_contact(id), way)) {
+        if wanted.depth(&of_contact(id), way).is_some() {
             return Ok(());
         }
-        super::resolving::insert(wanted, of_contact(id), way, depth);
+        wanted.insert(of_contact(id), way, depth);
         let parents = filed.contact().map(|contact| contact.parents.clone()).unwrap_or_default();
         match parents.first() {
             Some(parent) => self.line_then(state, at, parent, &parents, depth + 1, way, wanted),
@@ -555,7 +554,7 @@ fn primaries_then(contact: &Filed, at: Position, way: Way, wanted: &mut Wanted) 
     }
     let then = contact.placement.entries.iter().filter(|entry| entry.way == Way::Primary && entry.holds(Some(at)));
     for entry in then {
-        super::resolving::insert(wanted, entry.anchor, way, usize::from(entry.depth));
+        wanted.insert(entry.anchor, way, usize::from(entry.depth));
     }
 }
 

@@ -3,7 +3,6 @@
 //! Pure reading of the open batch: lines of ancestors, who is meant by a key, the anchors of contacts, records and targets.
 //! `filing.rs` writes what comes out of here; `judging.rs` asks the same questions about documents that are only sent.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::filed::{Filed, SUBJECTS, subjects};
@@ -19,8 +18,33 @@ const LONGEST_LINE: usize = 64;
 /// Steps below the top of the hierarchy at which bodies are gathered: usually region, centre, area.
 const CLUSTER_LEVEL: usize = 2;
 
-/// Entries of a document to be, by anchor and way: the smallest depth counts.
-pub(super) type Wanted = BTreeMap<(Anchor, Way), u8>;
+/// Under which anchors a document is to be filed, in which ways, how deep: a handful. Of several depths the smallest counts.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Wanted(Vec<(Anchor, Way, u8)>);
+
+impl Wanted {
+    pub(super) fn insert(&mut self, anchor: Anchor, way: Way, depth: usize) {
+        let depth = u8::try_from(depth).unwrap_or(u8::MAX);
+        match self.0.iter_mut().find(|(known, by, _)| (*known, *by) == (anchor, way)) {
+            Some((_, _, shallowest)) => *shallowest = depth.min(*shallowest),
+            None => self.0.push((anchor, way, depth)),
+        }
+    }
+
+    fn insert_line(&mut self, line: &[Anchor], way: Way) {
+        for (depth, anchor) in line.iter().enumerate() {
+            self.insert(*anchor, way, depth);
+        }
+    }
+
+    pub(super) fn depth(&self, anchor: &Anchor, way: Way) -> Option<u8> {
+        self.0.iter().find(|(known, by, _)| (known, *by) == (anchor, way)).map(|(_, _, depth)| *depth)
+    }
+
+    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (Anchor, Way, u8)> {
+        self.0.iter().copied()
+    }
+}
 
 /// Where a document is to be filed.
 #[derive(Debug, Default)]
@@ -137,9 +161,9 @@ impl Writing<'_, '_> {
                     self.below_living(wanted, &contact, (Way::Contact, Way::Primary))?;
                 }
             }
-            Facts::Task(user) => drop(wanted.insert((of_user(user), Way::Contact), 0)),
-            Facts::UserSettings { owner, .. } => drop(wanted.insert((of_user(owner), Way::Contact), 0)),
-            Facts::Everybody => drop(wanted.insert((of_everybody(), Way::Contact), 0)),
+            Facts::Task(user) => wanted.insert(of_user(user), Way::Contact, 0),
+            Facts::UserSettings { owner, .. } => wanted.insert(of_user(owner), Way::Contact, 0),
+            Facts::Everybody => wanted.insert(of_everybody(), Way::Contact, 0),
             Facts::Nobody => {}
         }
         Ok(places)
@@ -149,7 +173,7 @@ impl Writing<'_, '_> {
         places.filter.report = record.report;
         places.filter.author = record.author.first().map(|author| self.known.anchor(author));
         let Some(key) = &record.subject else {
-            places.wanted.insert((of_unassigned(), Way::Record), 0);
+            places.wanted.insert(of_unassigned(), Way::Record, 0);
             return self.places_of_author(record, places);
         };
         let meant = self.meant_by(key)?;
@@ -171,7 +195,7 @@ impl Writing<'_, '_> {
         let Some(id) = record.author.first() else { return Ok(()) };
         if record.needs_signoff {
             for (id, contact) in self.contacts_above(&record.author, &mut places.absent)? {
-                insert(&mut places.wanted, of_contact(&id), Way::Record, 0);
+                places.wanted.insert(of_contact(&id), Way::Record, 0);
                 if let Some(contact) = contact {
                     self.below_living(&mut places.wanted, &contact, (Way::Record, Way::PrimaryRecord))?;
                 }
@@ -183,7 +207,7 @@ impl Writing<'_, '_> {
                     self.below_living(&mut places.wanted, &author, (Way::Author, Way::AuthorPrimary))?;
                 }
                 None => {
-                    insert(&mut places.wanted, of_contact(id), Way::Author, 0);
+                    places.wanted.insert(of_contact(id), Way::Author, 0);
                     places.absent.push(id.clone());
                 }
             }
@@ -225,7 +249,7 @@ impl Writing<'_, '_> {
     /// As [`Writing::below`]; a deleted primary contact is simply not there (S9), its own place stays for its records (S11).
     fn below_living(&self, wanted: &mut Wanted, contact: &Filed, (plain, primary): (Way, Way)) -> StorageResult<()> {
         if contact.deleted {
-            insert_line(wanted, &contact.line, plain);
+            wanted.insert_line(&contact.line, plain);
             return Ok(());
         }
         self.below(wanted, contact, (plain, primary))
@@ -233,10 +257,10 @@ impl Writing<'_, '_> {
 
     /// The anchors of a contact: its own line, and the lines of the places that name it as their primary contact.
     fn below(&self, wanted: &mut Wanted, contact: &Filed, (plain, primary): (Way, Way)) -> StorageResult<()> {
-        insert_line(wanted, &contact.line, plain);
+        wanted.insert_line(&contact.line, plain);
         for place in &contact.primary_of {
             let Some(place) = self.filed(place)? else { continue };
-            insert_line(wanted, &place.line, primary);
+            wanted.insert_line(&place.line, primary);
         }
         Ok(())
     }
@@ -245,18 +269,6 @@ impl Writing<'_, '_> {
 /// The cluster of what belongs to a contact with this line.
 fn cluster_in(line: &[Anchor]) -> Cluster {
     line.get(line.len().saturating_sub(1 + CLUSTER_LEVEL)).copied().unwrap_or_default()
-}
-
-fn insert_line(wanted: &mut Wanted, line: &[Anchor], way: Way) {
-    for (depth, anchor) in line.iter().enumerate() {
-        insert(wanted, *anchor, way, depth);
-    }
-}
-
-pub(super) fn insert(wanted: &mut Wanted, anchor: Anchor, way: Way, depth: usize) {
-    let depth = u8::try_from(depth).unwrap_or(u8::MAX);
-    let shallowest = wanted.entry((anchor, way)).or_insert(depth);
-    *shallowest = depth.min(*shallowest);
 }
 
 /// The parents of a contact that is moved below a place: the place, then its ancestors as stored.

@@ -5,7 +5,9 @@
 //! reaches the disk before the commit. Range deletions are no part of a batch (see `Store::erase_prefix`). A request may
 //! do its work in parts that fail alone, and a whole batch may be rehearsed over a snapshot and thrown away.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasher;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -205,7 +207,9 @@ impl Layer {
 
     /// Empties it and keeps its memory.
     pub(super) fn clear(&mut self) {
-        self.overlays.iter_mut().for_each(Overlay::clear);
+        for ((family, _, workload), overlay) in FAMILIES.into_iter().zip(&mut self.overlays) {
+            overlay.clear(family, workload);
+        }
         self.announcements.clear();
         self.bytes = 0;
     }
@@ -265,7 +269,8 @@ impl Batch<'_> {
 
     /// What is written over the committed state under a key.
     fn written(&self, family: Family, key: &[u8]) -> Option<Written<'_>> {
-        let hash = self.open.overlays[family as usize].hash(&self.hasher, key);
+        let hash = OnceCell::new();
+        let hash = || *hash.get_or_init(|| self.hasher.hash_one(key));
         self.layers().find_map(|layer| layer.overlays[family as usize].get(hash, key))
     }
 
@@ -277,7 +282,7 @@ impl Batch<'_> {
     /// What was read ahead under a key.
     fn known(&self, family: Family, key: &[u8]) -> Option<Written<'_>> {
         let ahead = self.ahead.get(&family)?;
-        ahead.get(ahead.hash(&self.hasher, key), key)
+        ahead.get(|| self.hasher.hash_one(key), key)
     }
 }
 

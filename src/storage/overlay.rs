@@ -93,9 +93,9 @@ impl List {
     }
 
     /// The newest row under a key.
-    fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
+    fn find(&self, hash: impl FnOnce() -> u64, key: &[u8]) -> Option<u32> {
         let Some(index) = &self.index else { return self.numbers().rev().find(|number| self.key(*number) == key) };
-        let mut number = *index.get(&hash)?;
+        let mut number = *index.get(&hash())?;
         while number != NONE {
             if self.key(number) == key {
                 return Some(number);
@@ -159,7 +159,7 @@ impl Overlay {
     pub(super) fn of(family: Family, workload: Workload) -> Self {
         match (family, workload) {
             (Family::Feed | Family::Changes, _) => Self::Listed(List::default()),
-            (Family::Subjects, _) | (_, Workload::Small) => Self::Sorted(BTreeMap::new()),
+            (_, Workload::Small) => Self::Sorted(BTreeMap::new()),
             _ => Self::indexed(),
         }
     }
@@ -176,11 +176,11 @@ impl Overlay {
         }
     }
 
-    /// Empties it and keeps its memory.
-    pub(super) fn clear(&mut self) {
+    /// Empties it and keeps its memory. A list that was put in order because of how it was used is a list again.
+    pub(super) fn clear(&mut self, family: Family, workload: Workload) {
         match self {
             Self::Listed(list) => list.clear(),
-            Self::Sorted(rows) => rows.clear(),
+            Self::Sorted(_) => *self = Self::of(family, workload),
         }
     }
 
@@ -192,16 +192,10 @@ impl Overlay {
         }
     }
 
-    /// The hash by which a key is found here; always the same for a family.
-    pub(super) fn hash(&self, hasher: &RandomState, key: &[u8]) -> u64 {
+    /// What was written under a key. `hash`: of the key, asked for only where there is an index.
+    pub(super) fn get(&self, hash: impl FnOnce() -> u64, key: &[u8]) -> Option<Written<'_>> {
         match self {
-            Self::Listed(List { index: Some(_), .. }) => hasher.hash_one(key),
-            _ => 0,
-        }
-    }
-
-    pub(super) fn get(&self, hash: u64, key: &[u8]) -> Option<Written<'_>> {
-        match self {
+            Self::Listed(list) if list.rows.is_empty() => None,
             Self::Listed(list) => list.find(hash, key).map(|number| list.row(number).1),
             Self::Sorted(rows) => rows.get(key).map(Option::as_deref),
         }
@@ -218,7 +212,7 @@ impl Overlay {
             && list.order.get().is_some()
         {
             list.turns += 1;
-            if list.index.is_none() && list.turns > TURNS {
+            if list.turns > TURNS {
                 let rows = list.order().iter().map(|number| list.row(*number));
                 *self = Self::Sorted(rows.map(|(key, value)| (key.to_vec(), value.map(<[u8]>::to_vec))).collect());
             }
@@ -276,7 +270,7 @@ impl Overlay {
         }
     }
 
-    /// The rows between two keys, in no order but that of two rows under one key the later comes first.
+    /// The rows between two keys; of two under one key the later comes first.
     pub(super) fn between<'o>(
         &'o self,
         from: &'o [u8],
@@ -284,11 +278,6 @@ impl Overlay {
     ) -> Box<dyn Iterator<Item = Row<'o>> + 'o> {
         match self {
             Self::Listed(list) if list.rows.is_empty() => Box::new(std::iter::empty()),
-            Self::Listed(list) if list.index.is_some() => {
-                let inside = move |key: &[u8]| key >= from && to.is_none_or(|to| key < to);
-                let rows = list.numbers().rev().map(|number| list.row(number));
-                Box::new(rows.filter(move |(key, _)| inside(key)))
-            }
             Self::Listed(list) => {
                 let order = list.order();
                 let first = order.partition_point(|number| list.key(*number) < from);
@@ -363,7 +352,7 @@ mod tests {
         assert_eq!(overlay.is_empty(), model.is_empty());
         for number in 0..20 {
             let key = key_of(number);
-            let found = overlay.get(overlay.hash(hasher, &key), &key);
+            let found = overlay.get(|| hasher.hash_one(&key), &key);
             assert_eq!(found, model.get(&key).map(Option::as_deref));
         }
     }
@@ -402,7 +391,7 @@ mod tests {
                             kept.1.append(&mut open.1);
                         }
                         Step::TakeBack => {
-                            open.0.clear();
+                            open.0.clear(family, workload);
                             open.1.clear();
                         }
                     }
