@@ -1,7 +1,7 @@
 //! Where a document is filed: its anchors with depths, now and earlier.
 //!
 //! An entry says: under this anchor, in this way, at this depth, since this position. One entry is one row of the family
-//! `feed`. Entries that ended are kept with the position of their end, so that "could this device see it at its last pull"
+//! `feed`, if anybody may read it there (`documents/watched.rs`). Entries that ended are kept with the position of their end, so that "could this device see it at its last pull"
 //! has an answer (S13), and so that a device learns what it lost.
 
 use std::sync::LazyLock;

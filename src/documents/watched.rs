@@ -302,7 +302,8 @@ pub(super) fn scan(
 mod tests {
     use super::*;
     use crate::documents::error::DocumentError;
-    use crate::documents::moves::tests::{district, work};
+    use crate::documents::moves::move_contact;
+    use crate::documents::moves::tests::{add, district, work};
 
     /// Every row that has to do with a place, and what is stored about it.
     fn rows(store: &Store, database: DatabaseId, place: &str) -> (Vec<Vec<u8>>, Option<State>) {
@@ -369,22 +370,27 @@ mod tests {
             }
             work(&store, &database, |writing| Ok(watch(writing.batch, writing.id, &of_contact("r"))?)).await;
             assert_eq!(is_whole(&store.snapshot(), id, &r).expect("reads"), watched_at == 0);
-            crate::documents::moves::tests::add(&store, &database, &documents[watched_at..]).await;
-            let mut pieces = 0;
+            let (mut pieces, mut others) = (0, documents[watched_at..].iter());
             while !is_whole(&store.snapshot(), id, &r).expect("reads") {
                 let one = move |batch: &mut Batch<'_>| Ok::<_, DocumentError>(write_piece(batch, id, &r, piece)?);
                 store.write(one).await.expect("written");
                 pieces += 1;
+                add(&store, &database, others.next().as_slice()).await; // life goes on meanwhile
             }
+            add(&store, &database, &others.collect::<Vec<_>>()).await;
             match (watched_at, piece) {
                 (0, _) => assert_eq!(pieces, 0),
                 (_, 1000) => assert_eq!(pieces, 1),
                 _ => assert!(pieces > 10, "{pieces} pieces of {piece}"),
             }
-            found.push(rows(&store, id, "r"));
+            let before = rows(&store, id, "r");
+            work(&store, &database, |writing| move_contact(writing, "x1", "b", 100)).await;
+            work(&store, &database, |writing| move_contact(writing, "p00", "r", 100)).await;
+            found.push((before, rows(&store, id, "r")));
             store.close();
         }
-        assert_eq!(found[0].0.len(), CONTACTS + RECORDS + PRIVATE);
+        assert_eq!(found[0].0.0.len(), CONTACTS + RECORDS + PRIVATE);
+        assert_ne!(found[0].0, found[0].1);
         for (number, late) in found.iter().enumerate() {
             assert_eq!(*late, found[0], "case {number}");
         }
