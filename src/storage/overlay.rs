@@ -208,15 +208,7 @@ impl Overlay {
         key: impl FnOnce(&mut Vec<u8>),
         value: Option<impl FnOnce(&mut Vec<u8>)>,
     ) -> usize {
-        if let Self::Listed(list) = self
-            && list.order.get().is_some()
-        {
-            list.turns += 1;
-            if list.turns > TURNS {
-                let rows = list.order().iter().map(|number| list.row(*number));
-                *self = Self::Sorted(rows.map(|(key, value)| (key.to_vec(), value.map(<[u8]>::to_vec))).collect());
-            }
-        }
+        self.note_turn();
         match self {
             Self::Listed(list) => {
                 let (begin, is_removed) = (list.bytes.len(), value.is_none());
@@ -245,6 +237,19 @@ impl Overlay {
         }
     }
 
+    /// It is about to be written: one that was walked too often before that is kept in order from now on.
+    fn note_turn(&mut self) {
+        if let Self::Listed(list) = self
+            && list.order.get().is_some()
+        {
+            list.turns += 1;
+            if list.turns > TURNS {
+                let rows = list.order().iter().map(|number| list.row(*number));
+                *self = Self::Sorted(rows.map(|(key, value)| (key.to_vec(), value.map(<[u8]>::to_vec))).collect());
+            }
+        }
+    }
+
     /// Takes over what a later request wrote; nothing of it is left there.
     pub(super) fn absorb(&mut self, hasher: &RandomState, later: &mut Self) {
         if later.is_empty() {
@@ -254,6 +259,7 @@ impl Overlay {
             std::mem::swap(self, later);
             return;
         }
+        self.note_turn();
         match (self, later) {
             (Self::Listed(list), Self::Listed(later)) => list.append(later),
             (this, Self::Listed(later)) => {
