@@ -565,7 +565,7 @@ impl Writing<'_, '_> {
         let old = filed.placement.clone();
         let head = DocumentHead::decode(&row).ok_or(CORRUPT)?;
         let before = head.position;
-        let change = encoded(&ChangeRow::in_document(id, &row)?);
+        let change = encoded(&ChangeRow::in_document(id, &row, head)?);
         self.counters.position += 1;
         let position = self.counters.position;
         // Whether a private record is hidden depends on its entries together: then whoever reads one row needs it anew.

@@ -262,12 +262,16 @@ pub(super) mod tests {
         };
         catalogue.create("d", row, Entry::new(1, "root", "database.create")).await.expect("made");
         let database = catalogue.find("d").expect("there");
-        add(&store, &database, &documents.iter().collect::<Vec<_>>()).await;
+        add(&store, &database, documents).await;
         (store, database)
     }
 
     /// Writes documents, each by itself.
-    pub(in crate::documents) async fn add(store: &Store, database: &Arc<Database>, documents: &[&(&str, &str)]) {
+    pub(in crate::documents) async fn add<'d>(
+        store: &Store,
+        database: &Arc<Database>,
+        documents: impl IntoIterator<Item = &'d (&'d str, &'d str)>,
+    ) {
         for (id, body) in documents {
             let write = Write {
                 id: (*id).to_owned(),
@@ -322,9 +326,9 @@ pub(super) mod tests {
         ];
         let (store, database) = district(folder.path(), &[]).await;
         for place in ["a", "b"] {
-            work(&store, &database, |writing| Ok(watch(writing.batch, writing.id, &of_contact(place))?)).await;
+            work(&store, &database, |writing| Ok(watch(writing.batch, writing.id, place)?)).await;
         }
-        add(&store, &database, &documents.iter().collect::<Vec<_>>()).await;
+        add(&store, &database, &documents).await;
         let before = rows(&store);
         assert_eq!(before.1, 0);
         for round in 0..12 {

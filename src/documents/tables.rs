@@ -436,13 +436,12 @@ impl ChangeRow {
         Some(Self { id: id.to_owned(), deleted, leaves: leaves.iter().map(|leaf| leaf.revision.clone()).collect() })
     }
 
-    /// The row of a document, out of the bytes of its stored [`DocumentRow`].
+    /// The row of a document, out of the bytes of its stored [`DocumentRow`] and the head of these.
     ///
     /// # Errors
-    /// When these do not decode.
-    pub fn in_document(id: &str, row: &[u8]) -> StorageResult<Self> {
+    /// When the bytes do not decode.
+    pub fn in_document(id: &str, row: &[u8], head: DocumentHead) -> StorageResult<Self> {
         let corrupt = StorageError::Corrupt { table: "documents", problem: "malformed value" };
-        let head = DocumentHead::decode(row).ok_or(corrupt.clone())?;
         match head.conflicted {
             true => Self::of(id, &DOCUMENTS.decode(row)?.tree).ok_or(corrupt),
             false => Ok(Self { id: id.to_owned(), deleted: head.deleted, leaves: vec![head.winner] }),

@@ -15,20 +15,21 @@ use std::sync::Arc;
 
 use super::databases::{Database, still_there};
 use super::error::DocumentResult;
-use super::filed::{FeedView, Filed, feed_key, feed_prefix, way_and_depth};
+use super::filed::{FeedView, feed_key, feed_prefix, placement_in, subjects, way_and_depth};
 use super::filing::encoded;
 use super::scopes::member_of;
-use super::tables::{ChangeRow, ChangeView, DOCUMENTS, DatabaseId, DocumentHead, DocumentKey, DocumentRow};
+use super::tables::{ChangeRow, ChangeView, DOCUMENTS, DatabaseId, DocumentHead, DocumentKey};
 use crate::access::placement::{Anchor, Entry, Way, of_contact};
 use crate::access::scope::{Member, Scope};
 use crate::accounts::tables::ACCOUNTS;
-use crate::storage::{Batch, Family, Range, Read, StorageError, StorageResult, Store, Value as _, after_prefix};
+use crate::storage::{Batch, Family, Range, Read, StorageError, StorageResult, Store, after_prefix};
 
 /// Rows that one request on the writer looks at: others wait for it.
 const PIECE: usize = 1_000;
 
 const VERSION: u8 = 1;
 const CORRUPT: StorageError = StorageError::Corrupt { table: "scopes", problem: "malformed value" };
+const CORRUPT_FEED: StorageError = StorageError::Corrupt { table: "feed", problem: "malformed value" };
 
 /// What is stored about a watched place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,7 +102,7 @@ pub(super) fn is_whole(reader: &impl Read, database: DatabaseId, place: &Anchor)
 pub(super) fn watch_places_of(batch: &mut Batch<'_>, database: DatabaseId, member: &Member) -> StorageResult<()> {
     let granted = member.granted.iter().map(|granted| &granted.place);
     for place in member.places.iter().chain(granted) {
-        watch(batch, database, &of_contact(place))?;
+        watch(batch, database, place)?;
     }
     Ok(())
 }
@@ -120,17 +121,16 @@ pub(super) fn watch_all_accounts(batch: &mut Batch<'_>, database: DatabaseId) ->
 }
 
 /// Watches a place from now on.
-pub(super) fn watch(batch: &mut Batch<'_>, database: DatabaseId, place: &Anchor) -> StorageResult<()> {
-    if is_watched(batch, database, place)? {
+pub(super) fn watch(batch: &mut Batch<'_>, database: DatabaseId, place: &str) -> StorageResult<()> {
+    let anchor = of_contact(place);
+    if is_watched(batch, database, &anchor)? {
         return Ok(());
     }
-    let mut empty = true;
-    batch.scan(Family::Feed, &Range::prefix(&feed_prefix(database, place, None)), &mut |_, _| {
-        empty = false;
-        Ok(ControlFlow::Break(()))
-    })?;
+    // Nothing can be below a place that is not stored and that nobody embeds.
+    let is_stored = batch.get_bytes(DOCUMENTS.family(), &DocumentKey::bytes(database, place))?.is_some();
+    let empty = !is_stored && batch.get_bytes(Family::Subjects, &subjects::expected(database, &anchor))?.is_none();
     let state = if empty { State::Whole } else { State::Upto(Vec::new(), Vec::new()) };
-    batch.put_bytes(Family::Scopes, key(database, place), state.encode());
+    batch.put_bytes(Family::Scopes, key(database, &anchor), state.encode());
     Ok(())
 }
 
@@ -208,7 +208,7 @@ fn write_piece(batch: &mut Batch<'_>, database: DatabaseId, place: &Anchor, most
     let documents: Vec<Vec<u8>> = records.iter().map(|id| DocumentKey::bytes(database, id)).collect();
     for (id, row) in records.iter().zip(batch.get_many(DOCUMENTS.family(), &documents)?) {
         if let Some(row) = row {
-            write_rows(batch, database, place, id, &row)?;
+            write_row(batch, database, place, id, &row)?;
         }
     }
     batch.put_bytes(Family::Scopes, key(database, place), state.encode());
@@ -221,31 +221,23 @@ fn behind(key: &[u8], prefix: &[u8]) -> Range {
     Range { from, to: after_prefix(prefix), descending: false }
 }
 
-/// The rows that a record has under a place.
-fn write_rows(batch: &mut Batch<'_>, database: DatabaseId, place: &Anchor, id: &str, row: &[u8]) -> StorageResult<()> {
+/// Writes the row that a record has under a place because this is watched.
+fn write_row(batch: &mut Batch<'_>, database: DatabaseId, place: &Anchor, id: &str, row: &[u8]) -> StorageResult<()> {
+    let Some(placement) = placement_in(row)? else { return Ok(()) };
+    let mut present = placement.present();
+    let Some(entry) = present.find(|entry| entry.anchor == *place && !has_row_everywhere(entry)) else { return Ok(()) };
     let corrupt = StorageError::Corrupt { table: "documents", problem: "malformed value" };
-    let placement = match DocumentRow::filed_in(row) {
-        Some(filed) => Filed::decode(filed).ok_or(corrupt.clone())?.placement,
-        None => return Ok(()),
-    };
-    let mut change = None;
-    for entry in placement.present().filter(|entry| entry.anchor == *place && !has_row_everywhere(entry)) {
-        let change = match &change {
-            Some(change) => change,
-            None => change.insert(encoded(&ChangeRow::in_document(id, row)?)),
-        };
-        let position = DocumentHead::decode(row).ok_or(corrupt.clone())?.position.max(entry.joined);
-        let key = feed_key(database, place, entry.way, entry.depth, position);
-        batch.put_bytes(Family::Feed, key, FeedView::present(&placement.filter, change));
-    }
+    let head = DocumentHead::decode(row).ok_or(corrupt)?;
+    let key = feed_key(database, place, entry.way, entry.depth, head.position.max(entry.joined));
+    let change = encoded(&ChangeRow::in_document(id, row, head)?);
+    batch.put_bytes(Family::Feed, key, FeedView::present(&placement.filter, &change));
     Ok(())
 }
 
 /// The id in a row of the feed; `None`: it tells of a leaving.
 fn present_in(row: &[u8]) -> StorageResult<Option<&str>> {
-    let corrupt = StorageError::Corrupt { table: "feed", problem: "malformed value" };
-    match FeedView::decode(row).ok_or(corrupt.clone())? {
-        FeedView::Present { change, .. } => Ok(Some(ChangeView::decode(change).ok_or(corrupt)?.id)),
+    match FeedView::decode(row).ok_or(CORRUPT_FEED)? {
+        FeedView::Present { change, .. } => Ok(Some(ChangeView::decode(change).ok_or(CORRUPT_FEED)?.id)),
         FeedView::Left { .. } => Ok(None),
     }
 }
@@ -293,7 +285,7 @@ pub(super) fn scan(
     note: &mut dyn FnMut(Way, u8, &str) -> ControlFlow<()>,
 ) -> StorageResult<()> {
     reader.scan(Family::Feed, &Range::prefix(prefix), &mut |key, row| {
-        let (way, depth) = way_and_depth(key).ok_or(CORRUPT)?;
+        let (way, depth) = way_and_depth(key).ok_or(CORRUPT_FEED)?;
         Ok(present_in(row)?.map_or(ControlFlow::Continue(()), |id| note(way, depth, id)))
     })
 }
@@ -368,16 +360,16 @@ mod tests {
                 let unwatched = rows(&store, id, "r");
                 assert_eq!((unwatched.0.len(), unwatched.1), (CONTACTS + PRIVATE, None));
             }
-            work(&store, &database, |writing| Ok(watch(writing.batch, writing.id, &of_contact("r"))?)).await;
+            work(&store, &database, |writing| Ok(watch(writing.batch, writing.id, "r")?)).await;
             assert_eq!(is_whole(&store.snapshot(), id, &r).expect("reads"), watched_at == 0);
             let (mut pieces, mut others) = (0, documents[watched_at..].iter());
             while !is_whole(&store.snapshot(), id, &r).expect("reads") {
                 let one = move |batch: &mut Batch<'_>| Ok::<_, DocumentError>(write_piece(batch, id, &r, piece)?);
                 store.write(one).await.expect("written");
                 pieces += 1;
-                add(&store, &database, others.next().as_slice()).await; // life goes on meanwhile
+                add(&store, &database, others.next()).await; // life goes on meanwhile
             }
-            add(&store, &database, &others.collect::<Vec<_>>()).await;
+            add(&store, &database, others).await;
             match (watched_at, piece) {
                 (0, _) => assert_eq!(pieces, 0),
                 (_, 1000) => assert_eq!(pieces, 1),
