@@ -20,7 +20,7 @@ use super::filed::{
 };
 use super::resolving::{Places, primary_in};
 use super::tables::{CHANGES, ChangeKey, ChangeRow, DOCUMENTS, DocumentHead, DocumentKey, DocumentRow};
-use super::watched::{filed_under, has_row_everywhere, is_watched, scan};
+use super::watched::{filed_under, has_row_everywhere, scan, watched_depth};
 use super::write::Writing;
 use crate::access::facts::Facts;
 use crate::access::placement::{Anchor, Entry, Placement, Way, of_contact, of_key};
@@ -363,12 +363,15 @@ impl Writing<'_, '_> {
         if has_row_everywhere(entry) || !self.watches {
             return Ok(true);
         }
-        if let Some(known) = self.known.watched(&entry.anchor) {
-            return Ok(known);
-        }
-        let watched = is_watched(self.batch, self.id, &entry.anchor)?;
-        self.known.note_watched(entry.anchor, watched);
-        Ok(watched)
+        let watched = match self.known.watched(&entry.anchor) {
+            Some(known) => known,
+            None => {
+                let watched = watched_depth(self.batch, self.id, &entry.anchor)?;
+                self.known.note_watched(entry.anchor, watched);
+                watched
+            }
+        };
+        Ok(watched.is_some_and(|depth| entry.depth <= depth))
     }
 
     /// Brings the feed rows of a document to what is wanted. What comes and goes does so at the present position. A row

@@ -34,8 +34,8 @@ pub(super) struct Known {
     holders: RefCell<HashMap<String, Option<String>>>,
     /// The key that was asked for last, and whom it means: while no contact and no holder of a shortcode changes.
     meant: RefCell<Option<(String, Meant)>>,
-    /// Whether records get rows under a place.
-    watched: RefCell<HashMap<Anchor, bool>>,
+    /// Down to which depth records get rows under a place, if at all.
+    watched: RefCell<HashMap<Anchor, Option<u8>>>,
     /// The id whose anchor was asked for last, and that anchor.
     anchor: RefCell<Option<(String, Anchor)>>,
 }
@@ -94,14 +94,14 @@ impl Known {
         }
     }
 
-    /// Whether a place is watched, if that is known.
-    pub(super) fn watched(&self, place: &Anchor) -> Option<bool> {
+    /// Down to which depth a place is watched, if that is known.
+    pub(super) fn watched(&self, place: &Anchor) -> Option<Option<u8>> {
         self.watched.borrow().get(place).copied()
     }
 
-    /// Notes whether a place is watched. One that comes to be watched by the same request, with something below it, gets the
-    /// rows of that later (`watched.rs`).
-    pub(super) fn note_watched(&self, place: Anchor, watched: bool) {
+    /// Notes down to which depth a place is watched. One that comes to be watched by the same request, with something below it,
+    /// gets the rows of that later (`watched.rs`).
+    pub(super) fn note_watched(&self, place: Anchor, watched: Option<u8>) {
         let mut places = self.watched.borrow_mut();
         if places.len() >= MOST {
             places.clear();

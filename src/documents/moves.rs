@@ -326,7 +326,7 @@ pub(super) mod tests {
         ];
         let (store, database) = district(folder.path(), &[]).await;
         for place in ["a", "b"] {
-            work(&store, &database, |writing| Ok(watch(writing.batch, writing.id, place)?)).await;
+            work(&store, &database, |writing| Ok(watch(writing.batch, writing.id, place, None)?)).await;
         }
         add(&store, &database, &documents).await;
         let before = rows(&store);

@@ -232,7 +232,8 @@ fn put_member(
     counters.position += 1;
     batch.put(&COUNTERS, &DatabaseKey(database), &counters);
     put(batch, &prefix, counters.position, now);
-    watch_places_of(batch, database, now)?;
+    let settings = newest::<ScopeSettings>(batch, &settings_key(database), None)?;
+    watch_places_of(batch, database, now, &settings.unwrap_or_default().1)?;
     let user = of_user(&format!("{USER_PREFIX}{account}"));
     batch.announce(topic(database, &user), counters.position);
     batch.announce(whole(database), counters.position);

@@ -1,13 +1,15 @@
 //! Which places have rows of records in the feed.
 //!
 //! A record is filed under every contact above the one it is about, but it has a row of the feed only where somebody may
-//! read one: under a place that is, or once was, in the scope of an account. Such a place is *watched*, from the change on that
-//! brings it into a scope. What is filed under a place for another reason has its row always: contacts, what is about
-//! the place itself, primary contacts, authors. So the records below any contact are found by way of the contacts below it.
+//! read one: under a place that is, or once was, in the scope of an account, and not deeper than this scope reaches. Such a place
+//! is *watched* down to that depth, from the change on that brings it into a scope. What is filed under a place for another
+//! reason has its row always: contacts, what is about the place itself, primary contacts, authors. So the records below any
+//! contact are found by way of the contacts below it.
 //!
-//! A place that already has something below it when it comes to be watched gets the missing rows before anybody reads them,
-//! piece by piece on the writer ([`complete`]). Nobody misses a row that tells of a leaving: as long as a place was in no
-//! scope, no device has anything by way of it.
+//! A place that already has something below it when it comes to be watched, or to be watched deeper, gets the missing rows
+//! before anybody reads them, piece by piece on the writer ([`complete`]). So settings that let a role see deeper cost
+//! nothing until somebody pulls. Nobody misses a row that tells of a leaving: as long as a place was in no scope, no device
+//! has anything by way of it.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -20,47 +22,74 @@ use super::filing::encoded;
 use super::scopes::member_of;
 use super::tables::{ChangeRow, ChangeView, DOCUMENTS, DatabaseId, DocumentHead, DocumentKey};
 use crate::access::placement::{Anchor, Entry, Way, of_contact};
-use crate::access::scope::{Member, Scope};
+use crate::access::scope::{Member, Reach, Scope, ScopeSettings};
 use crate::accounts::tables::ACCOUNTS;
 use crate::storage::{Batch, Family, Range, Read, StorageError, StorageResult, Store, after_prefix};
 
 /// Rows that one request on the writer looks at: others wait for it.
 const PIECE: usize = 1_000;
 
-const VERSION: u8 = 1;
+/// The depth of a place under which every record has its row, however deep it lies.
+const ALL: u8 = u8::MAX;
+
+const VERSION: u8 = 2;
+/// Rows from before depths were noted: every record.
+const WITHOUT_DEPTH: u8 = 1;
 const CORRUPT: StorageError = StorageError::Corrupt { table: "scopes", problem: "malformed value" };
 const CORRUPT_FEED: StorageError = StorageError::Corrupt { table: "feed", problem: "malformed value" };
 
-/// What is stored about a watched place.
+/// How far the rows of a watched place are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum State {
-    /// Every record that is filed under it has its row.
+enum Rows {
+    /// Every record that is filed under it, down to its depth, has its row.
     Whole,
     /// Those written since have theirs. Of the others: those that hang on the contacts up to this key of the feed, and on the
     /// next one up to this key. Both are empty in the beginning.
     Upto(Vec<u8>, Vec<u8>),
 }
 
-impl State {
+/// What is stored about a watched place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Watched {
+    /// Records that lie deeper have no rows; [`ALL`]: none does.
+    depth: u8,
+    rows: Rows,
+}
+
+impl Watched {
+    /// Down to a depth, with nothing below it or without the rows of what is.
+    fn new(depth: u8, empty: bool) -> Self {
+        Self { depth, rows: if empty { Rows::Whole } else { Rows::Upto(Vec::new(), Vec::new()) } }
+    }
+
+    fn is_whole(&self, depth: u8) -> bool {
+        self.depth >= depth && self.rows == Rows::Whole
+    }
+
     fn encode(&self) -> Vec<u8> {
-        match self {
-            Self::Whole => vec![VERSION],
-            Self::Upto(contact, record) => {
+        match &self.rows {
+            Rows::Whole => vec![VERSION, self.depth],
+            Rows::Upto(contact, record) => {
                 let length = u8::try_from(contact.len()).unwrap_or(u8::MAX);
-                [&[VERSION, length], contact.as_slice(), record].concat()
+                [&[VERSION, self.depth, length], contact.as_slice(), record].concat()
             }
         }
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
-        match bytes {
-            [VERSION] => Some(Self::Whole),
-            [VERSION, length, rest @ ..] => {
+        let (depth, rows) = match bytes {
+            [WITHOUT_DEPTH, rows @ ..] => (ALL, rows),
+            [VERSION, depth, rows @ ..] => (*depth, rows),
+            _ => return None,
+        };
+        let rows = match rows {
+            [] => Rows::Whole,
+            [length, rest @ ..] => {
                 let (contact, record) = rest.split_at_checked(usize::from(*length))?;
-                Some(Self::Upto(contact.to_vec(), record.to_vec()))
+                Rows::Upto(contact.to_vec(), record.to_vec())
             }
-            _ => None,
-        }
+        };
+        Some(Self { depth, rows })
     }
 }
 
@@ -68,9 +97,14 @@ fn key(database: DatabaseId, place: &Anchor) -> Vec<u8> {
     [&database.to_be_bytes()[..], b"w", place].concat()
 }
 
-fn state(reader: &impl Read, database: DatabaseId, place: &Anchor) -> StorageResult<Option<State>> {
+fn watched(reader: &impl Read, database: DatabaseId, place: &Anchor) -> StorageResult<Option<Watched>> {
     let stored = reader.get_bytes(Family::Scopes, &key(database, place))?;
-    stored.map(|bytes| State::decode(&bytes).ok_or(CORRUPT)).transpose()
+    stored.map(|bytes| Watched::decode(&bytes).ok_or(CORRUPT)).transpose()
+}
+
+/// How deep a scope reads records under a place.
+fn depth_of(reach: &Reach) -> u8 {
+    reach.depth.unwrap_or(ALL) // deeper than its report depth, those of one author
 }
 
 /// Whether a document has a row of the feed wherever it is filed in this way and at this depth, watched or not.
@@ -79,30 +113,34 @@ pub(super) fn has_row_everywhere(entry: &Entry) -> bool {
     entry.way != Way::Record || entry.depth == 0
 }
 
-/// Whether records get rows under a place.
+/// Down to which depth records get rows under a place; `None`: none does.
 ///
 /// # Errors
 /// When the store fails.
-pub(super) fn is_watched(reader: &impl Read, database: DatabaseId, place: &Anchor) -> StorageResult<bool> {
-    Ok(reader.get_bytes(Family::Scopes, &key(database, place))?.is_some())
+pub(super) fn watched_depth(reader: &impl Read, database: DatabaseId, place: &Anchor) -> StorageResult<Option<u8>> {
+    Ok(watched(reader, database, place)?.map(|watched| watched.depth))
 }
 
-/// Whether all records that are filed under a place have their rows.
-///
-/// # Errors
-/// When the store fails.
-pub(super) fn is_whole(reader: &impl Read, database: DatabaseId, place: &Anchor) -> StorageResult<bool> {
-    Ok(state(reader, database, place)? == Some(State::Whole))
+/// Whether all records that are filed under a place down to a depth have their rows.
+fn is_whole(reader: &impl Read, database: DatabaseId, place: &Anchor, depth: u8) -> StorageResult<bool> {
+    Ok(watched(reader, database, place)?.is_some_and(|watched| watched.is_whole(depth)))
 }
 
-/// Watches the places of an account from now on.
+/// Watches the places of an account from now on, as deep as these settings let it see.
 ///
 /// # Errors
 /// When the store fails.
-pub(super) fn watch_places_of(batch: &mut Batch<'_>, database: DatabaseId, member: &Member) -> StorageResult<()> {
-    let granted = member.granted.iter().map(|granted| &granted.place);
-    for place in member.places.iter().chain(granted) {
-        watch(batch, database, place)?;
+pub(super) fn watch_places_of(
+    batch: &mut Batch<'_>,
+    database: DatabaseId,
+    member: &Member,
+    settings: &ScopeSettings,
+) -> StorageResult<()> {
+    let (own, _, _) = settings.depth_of(&member.roles);
+    let own = member.places.iter().map(|place| (place, own));
+    let granted = member.granted.iter().map(|granted| (&granted.place, granted.depth));
+    for (place, depth) in own.chain(granted) {
+        watch(batch, database, place, depth)?;
     }
     Ok(())
 }
@@ -117,29 +155,30 @@ pub(super) fn watch_all_accounts(batch: &mut Batch<'_>, database: DatabaseId) ->
         members.push(member_of(&ACCOUNTS.decode(row)?));
         Ok(ControlFlow::Continue(()))
     })?;
-    members.iter().try_for_each(|member| watch_places_of(batch, database, member))
+    let settings = ScopeSettings::default();
+    members.iter().try_for_each(|member| watch_places_of(batch, database, member, &settings))
 }
 
-/// Watches a place from now on.
-pub(super) fn watch(batch: &mut Batch<'_>, database: DatabaseId, place: &str) -> StorageResult<()> {
-    let anchor = of_contact(place);
-    if is_watched(batch, database, &anchor)? {
+/// Watches a place from now on, down to a depth (`None`: all of it).
+pub(super) fn watch(batch: &mut Batch<'_>, database: DatabaseId, place: &str, depth: Option<u8>) -> StorageResult<()> {
+    let (anchor, depth) = (of_contact(place), depth.unwrap_or(ALL));
+    if watched_depth(batch, database, &anchor)?.is_some_and(|known| known >= depth) {
         return Ok(());
     }
     // Nothing can be below a place that is not stored and that nobody embeds.
     let is_stored = batch.get_bytes(DOCUMENTS.family(), &DocumentKey::bytes(database, place))?.is_some();
     let empty = !is_stored && batch.get_bytes(Family::Subjects, &subjects::expected(database, &anchor))?.is_none();
-    let state = if empty { State::Whole } else { State::Upto(Vec::new(), Vec::new()) };
-    batch.put_bytes(Family::Scopes, key(database, &anchor), state.encode());
+    batch.put_bytes(Family::Scopes, key(database, &anchor), Watched::new(depth, empty).encode());
     Ok(())
 }
 
-/// A place of a scope that lacks rows of records.
-fn lacking(reader: &impl Read, database: &Database, scope: &Scope) -> StorageResult<Option<Anchor>> {
+/// A place of a scope that lacks rows of records, and how deep it is to have them.
+fn lacking(reader: &impl Read, database: &Database, scope: &Scope) -> StorageResult<Option<(Anchor, u8)>> {
     if database.row.watches {
         for reach in &scope.reaches {
-            if !is_whole(reader, database.id(), &reach.place)? {
-                return Ok(Some(reach.place));
+            let depth = depth_of(reach);
+            if !is_whole(reader, database.id(), &reach.place, depth)? {
+                return Ok(Some((reach.place, depth)));
             }
         }
     }
@@ -159,33 +198,41 @@ pub(super) fn are_whole(reader: &impl Read, database: &Database, scope: &Scope) 
 /// # Errors
 /// `404` when the database was deleted, or a failure of the store. What was written until then counts.
 pub async fn complete(store: &Store, database: &Arc<Database>, scope: &Scope) -> DocumentResult<()> {
-    while let Some(place) = lacking(&store.snapshot(), database, scope)? {
+    while let Some((place, depth)) = lacking(&store.snapshot(), database, scope)? {
         let (ahead, id) = (store.clone(), database.id());
-        let read_ahead = move || ahead.rehearse(|batch| write_piece(batch, id, &place, PIECE));
+        let read_ahead = move || ahead.rehearse(|batch| write_piece(batch, id, &place, depth, PIECE));
         tokio::task::spawn_blocking(read_ahead).await.map_err(|_| StorageError::Panicked)??;
         let database = Arc::clone(database);
         store
             .write(move |batch| -> DocumentResult<()> {
                 still_there(batch, &database)?;
-                Ok(write_piece(batch, database.id(), &place, PIECE)?)
+                Ok(write_piece(batch, database.id(), &place, depth, PIECE)?)
             })
             .await?;
     }
     Ok(())
 }
 
-/// Writes the next of the rows that a place lacks; looks at most at so many others for it.
-fn write_piece(batch: &mut Batch<'_>, database: DatabaseId, place: &Anchor, most: usize) -> StorageResult<()> {
-    let (contact, record) = match state(batch, database, place)? {
-        Some(State::Whole) => return Ok(()),
-        Some(State::Upto(contact, record)) => (contact, record),
-        None => Default::default(),
-    };
+/// Writes the next of the rows that a place lacks down to a depth; looks at most at so many others for it.
+fn write_piece(
+    batch: &mut Batch<'_>,
+    database: DatabaseId,
+    place: &Anchor,
+    depth: u8,
+    most: usize,
+) -> StorageResult<()> {
+    // A place that was watched less deep begins anew: the rows that it has are written once more.
+    let known = watched(batch, database, place)?.filter(|known| known.depth >= depth);
+    let Watched { depth, rows } = known.unwrap_or_else(|| Watched::new(depth, false));
+    let Rows::Upto(contact, record) = rows else { return Ok(()) };
     let (mut upto, mut looked_at) = ((contact, record), 0);
     let mut records = BTreeSet::new();
     let reader = &*batch;
     let contacts = feed_prefix(database, place, Some((Way::Contact, None)));
     reader.scan(Family::Feed, &behind(&upto.0.clone(), &contacts), &mut |key, row| {
+        if way_and_depth(key).is_none_or(|(_, below)| below > depth) {
+            return Ok(ControlFlow::Break(())); // a record lies as deep as the contact it is about
+        }
         let Some(id) = present_in(row)? else { return Ok(ControlFlow::Continue(())) };
         let about = feed_prefix(database, &of_contact(id), Some((Way::Record, Some(0))));
         looked_at += 1;
@@ -204,14 +251,14 @@ fn write_piece(batch: &mut Batch<'_>, database: DatabaseId, place: &Anchor, most
         upto = (key.to_vec(), Vec::new());
         Ok(ControlFlow::Continue(()))
     })?;
-    let state = if looked_at >= most { State::Upto(upto.0, upto.1) } else { State::Whole };
+    let rows = if looked_at >= most { Rows::Upto(upto.0, upto.1) } else { Rows::Whole };
     let documents: Vec<Vec<u8>> = records.iter().map(|id| DocumentKey::bytes(database, id)).collect();
     for (id, row) in records.iter().zip(batch.get_many(DOCUMENTS.family(), &documents)?) {
         if let Some(row) = row {
             write_row(batch, database, place, id, &row)?;
         }
     }
-    batch.put_bytes(Family::Scopes, key(database, place), state.encode());
+    batch.put_bytes(Family::Scopes, key(database, place), Watched { depth, rows }.encode());
     Ok(())
 }
 
@@ -255,7 +302,7 @@ pub(super) fn filed_under(
 ) -> StorageResult<()> {
     let mut flow = ControlFlow::Continue(());
     let mut contacts = Vec::new();
-    let whole = is_whole(reader, database, contact)?;
+    let whole = is_whole(reader, database, contact, ALL)?;
     scan(reader, &feed_prefix(database, contact, None), &mut |way, depth, id| {
         if way == Way::Contact && !whole {
             contacts.push(of_contact(id));
@@ -298,7 +345,7 @@ mod tests {
     use crate::documents::moves::tests::{add, district, work};
 
     /// Every row that has to do with a place, and what is stored about it.
-    fn rows(store: &Store, database: DatabaseId, place: &str) -> (Vec<Vec<u8>>, Option<State>) {
+    fn rows(store: &Store, database: DatabaseId, place: &str) -> (Vec<Vec<u8>>, Option<Watched>) {
         let (anchor, mut rows) = (of_contact(place), Vec::new());
         let prefix = Range::prefix(&feed_prefix(database, &anchor, None));
         let mut keep = |key: &[u8], row: &[u8]| {
@@ -306,11 +353,13 @@ mod tests {
             Ok(ControlFlow::Continue(()))
         };
         store.snapshot().scan(Family::Feed, &prefix, &mut keep).expect("reads");
-        (rows, state(&store.snapshot(), database, &anchor).expect("reads"))
+        (rows, watched(&store.snapshot(), database, &anchor).expect("reads"))
     }
 
     const CONTACTS: usize = 3 + 4 + 12;
     const RECORDS: usize = 40;
+    /// Reaches the records about clinics, not those about persons.
+    const SHALLOW: u8 = 2;
     /// Records that have a row of their author besides.
     const PRIVATE: usize = RECORDS.div_ceil(7);
 
@@ -351,20 +400,45 @@ mod tests {
         let documents = documents();
         let documents: Vec<(&str, &str)> = documents.iter().map(|(id, body)| (id.as_str(), body.as_str())).collect();
         let mut found = Vec::new();
-        // Watched before anything is there, amid the records, and behind all of them, in pieces of different sizes.
-        for (watched_at, piece) in [(0, 5), (30, 5), (40, 2), (documents.len(), 3), (documents.len(), 1000)] {
+        let end = documents.len();
+        // Watched before anything is there, amid the records, and behind all of them, in pieces of different sizes; less deep
+        // before that, from the beginning or from some time on.
+        for (watched_at, piece, shallow_at) in [
+            (0, 5, None),
+            (30, 5, None),
+            (40, 2, None),
+            (end, 3, None),
+            (end, 1000, None),
+            (40, 3, Some(0)),
+            (end, 3, Some(30)),
+        ] {
             let folder = tempfile::tempdir().expect("a folder");
-            let (store, database) = district(folder.path(), &documents[..watched_at]).await;
+            let (store, database) = district(folder.path(), &documents[..shallow_at.unwrap_or(watched_at)]).await;
             let (id, r) = (database.id(), of_contact("r"));
-            if watched_at == documents.len() {
+            if let Some(shallow_at) = shallow_at {
+                work(&store, &database, |writing| Ok(watch(writing.batch, writing.id, "r", Some(SHALLOW))?)).await;
+                while !is_whole(&store.snapshot(), id, &r, SHALLOW).expect("reads") {
+                    let one = move |batch: &mut Batch<'_>| write_piece(batch, id, &r, SHALLOW, piece);
+                    store.write(one).await.expect("written");
+                }
+                add(&store, &database, &documents[shallow_at..watched_at]).await;
+                let deepest =
+                    rows(&store, id, "r")
+                        .0
+                        .iter()
+                        .filter_map(|row| way_and_depth(row))
+                        .fold(0, |deepest, row| if row.0 == Way::Record { row.1.max(deepest) } else { deepest });
+                assert_eq!(deepest, SHALLOW);
+                assert!(!is_whole(&store.snapshot(), id, &r, SHALLOW + 1).expect("reads"));
+            } else if watched_at == end {
                 let unwatched = rows(&store, id, "r");
                 assert_eq!((unwatched.0.len(), unwatched.1), (CONTACTS + PRIVATE, None));
             }
-            work(&store, &database, |writing| Ok(watch(writing.batch, writing.id, "r")?)).await;
-            assert_eq!(is_whole(&store.snapshot(), id, &r).expect("reads"), watched_at == 0);
+            work(&store, &database, |writing| Ok(watch(writing.batch, writing.id, "r", None)?)).await;
+            assert_eq!(is_whole(&store.snapshot(), id, &r, ALL).expect("reads"), watched_at == 0);
             let (mut pieces, mut others) = (0, documents[watched_at..].iter());
-            while !is_whole(&store.snapshot(), id, &r).expect("reads") {
-                let one = move |batch: &mut Batch<'_>| Ok::<_, DocumentError>(write_piece(batch, id, &r, piece)?);
+            while !is_whole(&store.snapshot(), id, &r, ALL).expect("reads") {
+                let one = move |batch: &mut Batch<'_>| Ok::<_, DocumentError>(write_piece(batch, id, &r, ALL, piece)?);
                 store.write(one).await.expect("written");
                 pieces += 1;
                 add(&store, &database, others.next()).await; // life goes on meanwhile
@@ -389,11 +463,17 @@ mod tests {
     }
 
     #[test]
-    fn states_read_back() {
-        for state in [State::Whole, State::Upto(vec![], vec![]), State::Upto(vec![1; 30], vec![2; 30])] {
-            assert_eq!(State::decode(&state.encode()), Some(state));
+    fn what_is_stored_about_a_place_reads_back() {
+        for rows in [Rows::Whole, Rows::Upto(vec![], vec![]), Rows::Upto(vec![1; 30], vec![2; 30])] {
+            for depth in [0, 3, ALL] {
+                let watched = Watched { depth, rows: rows.clone() };
+                assert_eq!(Watched::decode(&watched.encode()), Some(watched));
+            }
         }
-        assert_eq!(State::decode(&[2]), None);
-        assert_eq!(State::decode(&[1, 9, 1]), None);
+        assert_eq!(Watched::decode(&[WITHOUT_DEPTH]), Some(Watched::new(ALL, true)));
+        assert_eq!(Watched::decode(&[WITHOUT_DEPTH, 0]), Some(Watched::new(ALL, false)));
+        for broken in [&[][..], &[3], &[VERSION], &[VERSION, 2, 9, 1]] {
+            assert_eq!(Watched::decode(broken), None);
+        }
     }
 }
