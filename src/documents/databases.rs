@@ -17,6 +17,7 @@ use super::incarnations::{Earlier, earlier};
 use super::shared_answer::SharedAnswer;
 use super::tables::{COUNTERS, Counters, DATABASES, DatabaseId, DatabaseKey, DatabaseRow};
 use super::watched::watch_all_accounts;
+use crate::access::scope::ScopeSettings;
 use crate::accounts::security::Security;
 use crate::audit::{self, Entry};
 use crate::storage::{Family, OF_A_DATABASE, Range, Read, StorageResult, Store};
@@ -144,7 +145,7 @@ impl Catalogue {
                 let row = DatabaseRow { id: next, ..row };
                 batch.put(&DATABASES, &key, &row);
                 if row.scoped {
-                    watch_all_accounts(batch, next)?;
+                    watch_all_accounts(batch, next, &ScopeSettings::default())?;
                 }
                 Ok(audit::append(batch, &entry)?)
             })

@@ -12,7 +12,7 @@ use settle_protocol::sequence::Position;
 
 use super::databases::Database;
 use super::tables::{COUNTERS, DATABASES, DatabaseId, DatabaseKey};
-use super::watched::watch_places_of;
+use super::watched::{watch_all_accounts, watch_places_of};
 use crate::access::facts::USER_PREFIX;
 use crate::access::placement::{Anchor, of_user, short_hash};
 use crate::access::scope::{Granted, Member, Scope, ScopeSettings};
@@ -164,7 +164,11 @@ pub fn note_settings(
 ) -> StorageResult<bool> {
     let prefix = settings_key(database);
     let known = newest::<ScopeSettings>(batch, &prefix, None)?;
-    let changed = known.map(|(_, known)| known).unwrap_or_default() != *settings;
+    let known = known.map(|(_, known)| known).unwrap_or_default();
+    if known.depths != settings.depths {
+        watch_all_accounts(batch, database, settings)?;
+    }
+    let changed = known != *settings;
     if changed {
         put(batch, &prefix, position, settings);
     }

@@ -7,9 +7,8 @@
 //! contact are found by way of the contacts below it.
 //!
 //! A place that already has something below it when it comes to be watched, or to be watched deeper, gets the missing rows
-//! before anybody reads them, piece by piece on the writer ([`complete`]). So settings that let a role see deeper cost
-//! nothing until somebody pulls. Nobody misses a row that tells of a leaving: as long as a place was in no scope, no device
-//! has anything by way of it.
+//! before anybody reads them, piece by piece on the writer ([`complete`]). Nobody misses a row that tells of a leaving: as
+//! long as a depth of a place was in no scope, no device has anything by way of it.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -145,18 +144,21 @@ pub(super) fn watch_places_of(
     Ok(())
 }
 
-/// Watches the places of every account, in a database that is new.
+/// Watches the places of every account, in a database that is new or has new settings.
 ///
 /// # Errors
 /// When the store fails.
-pub(super) fn watch_all_accounts(batch: &mut Batch<'_>, database: DatabaseId) -> StorageResult<()> {
+pub(super) fn watch_all_accounts(
+    batch: &mut Batch<'_>,
+    database: DatabaseId,
+    settings: &ScopeSettings,
+) -> StorageResult<()> {
     let mut members = Vec::new();
     batch.scan(Family::Accounts, &Range::prefix(b""), &mut |_, row| {
         members.push(member_of(&ACCOUNTS.decode(row)?));
         Ok(ControlFlow::Continue(()))
     })?;
-    let settings = ScopeSettings::default();
-    members.iter().try_for_each(|member| watch_places_of(batch, database, member, &settings))
+    members.iter().try_for_each(|member| watch_places_of(batch, database, member, settings))
 }
 
 /// Watches a place from now on, down to a depth (`None`: all of it).
@@ -422,12 +424,11 @@ mod tests {
                     store.write(one).await.expect("written");
                 }
                 add(&store, &database, &documents[shallow_at..watched_at]).await;
-                let deepest =
-                    rows(&store, id, "r")
-                        .0
-                        .iter()
-                        .filter_map(|row| way_and_depth(row))
-                        .fold(0, |deepest, row| if row.0 == Way::Record { row.1.max(deepest) } else { deepest });
+                let deepest = rows(&store, id, "r")
+                    .0
+                    .iter()
+                    .filter_map(|row| way_and_depth(row))
+                    .fold(0, |deepest, row| if row.0 == Way::Record { row.1.max(deepest) } else { deepest });
                 assert_eq!(deepest, SHALLOW);
                 assert!(!is_whole(&store.snapshot(), id, &r, SHALLOW + 1).expect("reads"));
             } else if watched_at == end {
