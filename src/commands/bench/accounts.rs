@@ -45,6 +45,7 @@ pub(super) async fn run(program: &Path, scratch: &Scratch, rows: u64, as_json: b
     ];
     let links = fs::read_to_string(scratch.path.join("workers.result.csv"))?.matches("/_links/").count();
     ensure!(links as u64 == rows, "{links} links for {rows} rows");
+    figures.push(bench.deeper().await?);
     figures.push(figure("memory", "MiB", None, server.memory().unwrap_or_default(), "of the server, at the end"));
     print(&figures, as_json);
     Ok(())
@@ -56,10 +57,16 @@ async fn set_up(server: &Server, rows: u64) -> anyhow::Result<()> {
     admin.bytes("PUT", &format!("/{DATABASE}?scoped=true"), b"").await?;
     let security = json!({"members": {"roles": ["chw"]}}).to_string();
     admin.bytes("PUT", &format!("/{DATABASE}/_security"), security.as_bytes()).await?;
+    admin.bytes("PUT", &format!("/{DATABASE}/settings"), &settings(1)).await?;
     for some in country::frame(rows).chunks(BATCH) {
         admin.bytes("POST", &format!("/{DATABASE}/_bulk_docs"), &country::bulk(some)).await?;
     }
     Ok(())
+}
+
+/// The role of the rows sees so deep.
+fn settings(depth: u8) -> Vec<u8> {
+    json!({"settings": {"replication_depth": [{"role": "chw", "depth": depth}]}}).to_string().into_bytes()
 }
 
 /// A file as a programme has it: one row for each health worker, ten areas below each health centre.
@@ -131,6 +138,18 @@ impl Bench<'_> {
         let (p99, most) = (quantile(&sorted, 0.99), quantile(&sorted, 1.0));
         let note = format!("{rows} rows, {rate:.0} rows/s; a write beside it: p99 {p99:.1} ms, at most {most:.1} ms");
         Ok(figure(name, "s", goal, seconds, note))
+    }
+
+    /// Lets the role of all these accounts see deeper: milliseconds until the settings are written.
+    async fn deeper(&self) -> anyhow::Result<Figure> {
+        let mut admin = Client::open(&self.server.target).await?;
+        let path = format!("/{DATABASE}/settings");
+        let known = admin.json("GET", &path, b"").await?;
+        let revision = known["_rev"].as_str().context("the settings have no revision")?;
+        let began = Instant::now();
+        admin.bytes("PUT", &format!("{path}?rev={revision}"), &settings(2)).await?;
+        let milliseconds = began.elapsed().as_secs_f64() * 1000.0;
+        Ok(figure("a deeper role", "ms", None, milliseconds, format!("settings that concern {} accounts", self.rows)))
     }
 }
 
