@@ -109,6 +109,28 @@ pub struct Member {
     pub granted: Vec<Granted>,
 }
 
+impl Member {
+    /// Its places and those that were granted to it, by id, and how far below each it reaches.
+    pub fn reaches<'m>(&'m self, settings: &ScopeSettings) -> impl Iterator<Item = (&'m str, Reach)> + use<'m> {
+        let (depth, report_depth, primary) = settings.depth_of(&self.roles);
+        let own = self
+            .places
+            .iter()
+            .map(move |id| (id.as_str(), Reach { place: of_contact(id), depth, report_depth, primary, write: true }));
+        let granted = self.granted.iter().map(|granted| {
+            let reach = Reach {
+                place: of_contact(&granted.place),
+                depth: granted.depth,
+                report_depth: granted.report_depth,
+                primary: false,
+                write: granted.write,
+            };
+            (granted.place.as_str(), reach)
+        });
+        own.chain(granted)
+    }
+}
+
 /// A place that somebody who holds it lets another account see.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Granted {
@@ -183,19 +205,10 @@ impl Scope {
     /// The scope of an account.
     #[must_use]
     pub fn of(account: &str, member: &Member, settings: &ScopeSettings) -> Self {
-        let (depth, report_depth, primary) = settings.depth_of(&member.roles);
         let holds = |roles: &[String]| member.roles.iter().any(|role| roles.contains(role));
         let blind = only_manages(&member.roles);
-        let own =
-            member.places.iter().map(|id| Reach { place: of_contact(id), depth, report_depth, primary, write: true });
-        let granted = member.granted.iter().map(|granted| Reach {
-            place: of_contact(&granted.place),
-            depth: granted.depth,
-            report_depth: granted.report_depth,
-            primary: false,
-            write: granted.write,
-        });
-        let mut reaches: Vec<Reach> = own.chain(granted).filter(|_| !blind).collect();
+        let reaches = member.reaches(settings).map(|(_, reach)| reach);
+        let mut reaches: Vec<Reach> = reaches.filter(|_| !blind).collect();
         reaches.sort_unstable();
         reaches.dedup();
         let user = format!("{USER_PREFIX}{account}");

@@ -239,7 +239,7 @@ pub(super) mod tests {
     use crate::documents::databases::{Catalogue, Database};
     use crate::documents::filed::FeedView;
     use crate::documents::tables::DatabaseRow;
-    use crate::documents::watched::watch;
+    use crate::documents::watched::{ALL, watch};
     use crate::storage::Range;
     use crate::storage::{Memory, Store};
 
@@ -326,7 +326,7 @@ pub(super) mod tests {
         ];
         let (store, database) = district(folder.path(), &[]).await;
         for place in ["a", "b"] {
-            work(&store, &database, |writing| Ok(watch(writing.batch, writing.id, place, None)?)).await;
+            work(&store, &database, |writing| Ok(watch(writing.batch, writing.id, place, ALL)?)).await;
         }
         add(&store, &database, &documents).await;
         let before = rows(&store);

@@ -77,6 +77,15 @@ fn put<T: Serialize>(batch: &mut Batch<'_>, prefix: &[u8], position: Position, v
     batch.put_bytes(Family::Scopes, [prefix, &position.to_be_bytes()].concat(), json_row(value));
 }
 
+/// What the settings said about scopes at a position (`None`: now), and the position since which they do.
+fn settings_at(
+    reader: &impl Read,
+    database: DatabaseId,
+    at: Option<Position>,
+) -> StorageResult<(Position, ScopeSettings)> {
+    Ok(newest(reader, &settings_key(database), at)?.unwrap_or_default())
+}
+
 /// What an account row says about scopes.
 #[must_use]
 pub fn member_of(row: &AccountRow) -> Member {
@@ -94,7 +103,7 @@ pub fn scope_at(
     account: &str,
     at: Option<Position>,
 ) -> StorageResult<(Scope, Position)> {
-    let (settled, settings) = newest::<ScopeSettings>(reader, &settings_key(database), at)?.unwrap_or_default();
+    let (settled, settings) = settings_at(reader, database, at)?;
     let (changed, member) = match newest::<Member>(reader, &member_key(database, account), at)? {
         Some(known) => known,
         // Nothing was ever noted here: the account is as it was when the database was made.
@@ -162,15 +171,13 @@ pub fn note_settings(
     position: Position,
     settings: &ScopeSettings,
 ) -> StorageResult<bool> {
-    let prefix = settings_key(database);
-    let known = newest::<ScopeSettings>(batch, &prefix, None)?;
-    let known = known.map(|(_, known)| known).unwrap_or_default();
+    let (_, known) = settings_at(batch, database, None)?;
     if known.depths != settings.depths {
         watch_all_accounts(batch, database, settings)?;
     }
     let changed = known != *settings;
     if changed {
-        put(batch, &prefix, position, settings);
+        put(batch, &settings_key(database), position, settings);
     }
     Ok(changed)
 }
@@ -236,8 +243,8 @@ fn put_member(
     counters.position += 1;
     batch.put(&COUNTERS, &DatabaseKey(database), &counters);
     put(batch, &prefix, counters.position, now);
-    let settings = newest::<ScopeSettings>(batch, &settings_key(database), None)?;
-    watch_places_of(batch, database, now, &settings.unwrap_or_default().1)?;
+    let (_, settings) = settings_at(batch, database, None)?;
+    watch_places_of(batch, database, now, &settings)?;
     let user = of_user(&format!("{USER_PREFIX}{account}"));
     batch.announce(topic(database, &user), counters.position);
     batch.announce(whole(database), counters.position);

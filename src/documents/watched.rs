@@ -29,7 +29,7 @@ use crate::storage::{Batch, Family, Range, Read, StorageError, StorageResult, St
 const PIECE: usize = 1_000;
 
 /// The depth of a place under which every record has its row, however deep it lies.
-const ALL: u8 = u8::MAX;
+pub(super) const ALL: u8 = u8::MAX;
 
 const VERSION: u8 = 2;
 /// Rows from before depths were noted: every record.
@@ -135,13 +135,7 @@ pub(super) fn watch_places_of(
     member: &Member,
     settings: &ScopeSettings,
 ) -> StorageResult<()> {
-    let (own, _, _) = settings.depth_of(&member.roles);
-    let own = member.places.iter().map(|place| (place, own));
-    let granted = member.granted.iter().map(|granted| (&granted.place, granted.depth));
-    for (place, depth) in own.chain(granted) {
-        watch(batch, database, place, depth)?;
-    }
-    Ok(())
+    member.reaches(settings).try_for_each(|(place, reach)| watch(batch, database, place, depth_of(&reach)))
 }
 
 /// Watches the places of every account, in a database that is new or has new settings.
@@ -161,9 +155,9 @@ pub(super) fn watch_all_accounts(
     members.iter().try_for_each(|member| watch_places_of(batch, database, member, settings))
 }
 
-/// Watches a place from now on, down to a depth (`None`: all of it).
-pub(super) fn watch(batch: &mut Batch<'_>, database: DatabaseId, place: &str, depth: Option<u8>) -> StorageResult<()> {
-    let (anchor, depth) = (of_contact(place), depth.unwrap_or(ALL));
+/// Watches a place from now on, down to a depth.
+pub(super) fn watch(batch: &mut Batch<'_>, database: DatabaseId, place: &str, depth: u8) -> StorageResult<()> {
+    let anchor = of_contact(place);
     if watched_depth(batch, database, &anchor)?.is_some_and(|known| known >= depth) {
         return Ok(());
     }
@@ -342,7 +336,6 @@ pub(super) fn scan(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::documents::error::DocumentError;
     use crate::documents::moves::move_contact;
     use crate::documents::moves::tests::{add, district, work};
 
@@ -418,28 +411,26 @@ mod tests {
             let (store, database) = district(folder.path(), &documents[..shallow_at.unwrap_or(watched_at)]).await;
             let (id, r) = (database.id(), of_contact("r"));
             if let Some(shallow_at) = shallow_at {
-                work(&store, &database, |writing| Ok(watch(writing.batch, writing.id, "r", Some(SHALLOW))?)).await;
+                work(&store, &database, |writing| Ok(watch(writing.batch, writing.id, "r", SHALLOW)?)).await;
                 while !is_whole(&store.snapshot(), id, &r, SHALLOW).expect("reads") {
                     let one = move |batch: &mut Batch<'_>| write_piece(batch, id, &r, SHALLOW, piece);
                     store.write(one).await.expect("written");
                 }
                 add(&store, &database, &documents[shallow_at..watched_at]).await;
-                let deepest = rows(&store, id, "r")
-                    .0
-                    .iter()
-                    .filter_map(|row| way_and_depth(row))
-                    .fold(0, |deepest, row| if row.0 == Way::Record { row.1.max(deepest) } else { deepest });
-                assert_eq!(deepest, SHALLOW);
+                let rows = rows(&store, id, "r").0;
+                let filed = rows.iter().filter_map(|row| way_and_depth(row));
+                let records = filed.filter(|(way, _)| *way == Way::Record);
+                assert_eq!(records.map(|(_, depth)| depth).max(), Some(SHALLOW));
                 assert!(!is_whole(&store.snapshot(), id, &r, SHALLOW + 1).expect("reads"));
             } else if watched_at == end {
                 let unwatched = rows(&store, id, "r");
                 assert_eq!((unwatched.0.len(), unwatched.1), (CONTACTS + PRIVATE, None));
             }
-            work(&store, &database, |writing| Ok(watch(writing.batch, writing.id, "r", None)?)).await;
+            work(&store, &database, |writing| Ok(watch(writing.batch, writing.id, "r", ALL)?)).await;
             assert_eq!(is_whole(&store.snapshot(), id, &r, ALL).expect("reads"), watched_at == 0);
             let (mut pieces, mut others) = (0, documents[watched_at..].iter());
             while !is_whole(&store.snapshot(), id, &r, ALL).expect("reads") {
-                let one = move |batch: &mut Batch<'_>| Ok::<_, DocumentError>(write_piece(batch, id, &r, ALL, piece)?);
+                let one = move |batch: &mut Batch<'_>| write_piece(batch, id, &r, ALL, piece);
                 store.write(one).await.expect("written");
                 pieces += 1;
                 add(&store, &database, others.next()).await; // life goes on meanwhile
