@@ -3,24 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use settle_protocol::{Error, Revision};
 
+use super::databases::Database;
 use super::devices::{DEVICES, DeviceRow};
-use super::error::{DocumentError, DocumentResult};
-use super::filed::{Filed, subjects};
+use super::error::DocumentResult;
+use super::filed::Filed;
+use super::judging::Author;
 use super::members::with_members;
 use super::resolving::parents_below;
 use super::scopes::scope_at;
-use super::tables::{DOCUMENTS, DatabaseId, DocumentKey, DocumentRow};
+use super::tables::DatabaseId;
 use super::watched::filed_under;
-use super::write::{Mode, Write, WriteAttachment, Writing};
+use super::write::{Ahead, Mode, Write, WriteAttachment, Writing};
 use crate::access::placement::{Placement, of_contact};
 use crate::accounts::tables::ACCOUNTS;
-use crate::storage::{Family, Range, Read, StorageError, StorageResult, Value as _};
-
-/// Rows that are looked up together.
-const READ_TOGETHER: usize = 512;
+use crate::storage::{Family, Prepared, Range, Read, StorageResult, Store};
 
 /// What a move did.
 #[derive(Debug, Clone)]
@@ -128,53 +128,34 @@ fn below(reader: &impl Read, database: DatabaseId, id: &str, most: usize) -> Sto
     Ok(ids)
 }
 
-/// Reads what a move is going to read, before it is the writer's turn: then the writer finds it in memory, and others wait
-/// for the work only. Decides nothing.
+/// Decides a move beside the writer, where most of its time goes. `None`: it could not be, and is decided on the writer, which
+/// says why.
+pub async fn prepare_move(
+    store: &Store,
+    database: &Arc<Database>,
+    author: Author,
+    id: &str,
+    to: &str,
+    most: usize,
+) -> Option<(Ahead<Moved>, Prepared)> {
+    let (database, id, to) = (Arc::clone(database), id.to_owned(), to.to_owned());
+    let prepared = store.prepare(move |batch| {
+        Writing::ahead(batch, &database, author, |writing| move_contact(writing, &id, &to, most))
+    });
+    prepared.await.ok()
+}
+
+/// What a move would do: documents that get a new position, and accounts that would see more or less. For a batch that is
+/// thrown away.
 ///
 /// # Errors
-/// When the store fails.
-pub fn read_ahead(reader: &impl Read, database: DatabaseId, id: &str, most: usize) -> StorageResult<()> {
-    let ids = below(reader, database, id, most.saturating_add(1))?;
-    if ids.len() > most {
-        return Ok(()); // it will be refused
-    }
-    let keys: Vec<Vec<u8>> = ids.iter().map(|id| DocumentKey::bytes(database, id)).collect();
-    for keys in keys.chunks(READ_TOGETHER) {
-        let rows = reader.get_many(DOCUMENTS.family(), keys)?;
-        let filed = rows.iter().flatten().filter_map(|row| Filed::decode(DocumentRow::filed_in(row)?));
-        let named: BTreeSet<String> = filed.filter_map(|filed| filed.facts.about().map(str::to_owned)).collect();
-        let claims: Vec<Vec<u8>> = named.iter().map(|key| subjects::claims(database, key).bytes()).collect();
-        reader.get_many(Family::Subjects, &claims)?;
-    }
-    Ok(())
-}
-
-/// A move that is only tried: the error carries what it would do, and the batch takes everything back.
-#[derive(Debug)]
-pub enum Tried {
-    /// What it would do.
-    Effect(u64, Vec<Affected>),
-    /// It cannot be done.
-    Failed(DocumentError),
-}
-
-impl From<DocumentError> for Tried {
-    fn from(error: DocumentError) -> Self {
-        Self::Failed(error)
-    }
-}
-
-impl From<StorageError> for Tried {
-    fn from(error: StorageError) -> Self {
-        Self::Failed(error.into())
-    }
-}
-
-/// Tries a move. Always an error, so that nothing of it stays.
-///
-/// # Errors
-/// See [`Tried`].
-pub fn try_move(writing: &mut Writing<'_, '_>, id: &str, to: &str, most: usize) -> Result<(), Tried> {
+/// As [`move_contact`].
+pub fn try_move(
+    writing: &mut Writing<'_, '_>,
+    id: &str,
+    to: &str,
+    most: usize,
+) -> DocumentResult<(u64, Vec<Affected>)> {
     let ids = below(writing.batch, writing.id, id, most + 1)?;
     let placements = |writing: &Writing<'_, '_>| -> StorageResult<BTreeMap<String, Placement>> {
         let mut all = BTreeMap::new();
@@ -213,7 +194,7 @@ pub fn try_move(writing: &mut Writing<'_, '_>, id: &str, to: &str, most: usize) 
             affected.push(Affected { account, gains, loses, devices });
         }
     }
-    Err(Tried::Effect(moved.documents, affected))
+    Ok((moved.documents, affected))
 }
 
 /// Every device that a database knows.
@@ -232,16 +213,15 @@ pub fn devices(reader: &impl Read, database: DatabaseId) -> StorageResult<Vec<([
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::audit::Entry;
-    use crate::documents::databases::{Catalogue, Database};
+    use crate::access::placement::Entry;
+    use crate::audit;
+    use crate::documents::databases::Catalogue;
+    use crate::documents::error::DocumentError;
     use crate::documents::filed::FeedView;
-    use crate::documents::tables::DatabaseRow;
+    use crate::documents::tables::{Counters, DOCUMENTS, DatabaseRow, DocumentRow};
     use crate::documents::watched::{ALL, watch};
-    use crate::storage::Range;
-    use crate::storage::{Memory, Store};
+    use crate::storage::Memory;
 
     /// A store with one scoped database, and these documents in it.
     pub(in crate::documents) async fn district(
@@ -260,7 +240,7 @@ pub(super) mod tests {
             watches: true,
             security: "{}".to_owned(),
         };
-        catalogue.create("d", row, Entry::new(1, "root", "database.create")).await.expect("made");
+        catalogue.create("d", row, audit::Entry::new(1, "root", "database.create")).await.expect("made");
         let database = catalogue.find("d").expect("there");
         add(&store, &database, documents).await;
         (store, database)
@@ -316,19 +296,11 @@ pub(super) mod tests {
     #[tokio::test]
     async fn whoever_comes_and_goes_leaves_one_row_for_each_place() {
         let folder = tempfile::tempdir().expect("a folder");
-        let documents = [
-            ("r", r#""type":"district_hospital""#),
-            ("a", r#""type":"health_center","parent":{"_id":"r"}"#),
-            ("b", r#""type":"health_center","parent":{"_id":"r"}"#),
-            ("x", r#""type":"clinic","parent":{"_id":"a"}"#),
-            ("p", r#""type":"person","patient_id":"1","parent":{"_id":"x"}"#),
-            ("v", r#""type":"data_record","form":"v","fields":{"patient_id":"1"}"#),
-        ];
         let (store, database) = district(folder.path(), &[]).await;
         for place in ["a", "b"] {
             work(&store, &database, |writing| Ok(watch(writing.batch, writing.id, place, ALL)?)).await;
         }
-        add(&store, &database, &documents).await;
+        add(&store, &database, &DISTRICT).await;
         let before = rows(&store);
         assert_eq!(before.1, 0);
         for round in 0..12 {
@@ -338,6 +310,118 @@ pub(super) mod tests {
                 assert_eq!(rows(&store), (before.0 + 3, 3), "round {round}, to {to}");
             }
         }
+        store.close();
+    }
+
+    /// Every row of the feed and where every document is filed, with the order of positions instead of the positions, and
+    /// the counters without theirs.
+    fn filing(store: &Store, database: &Database) -> (Vec<String>, Counters) {
+        let snapshot = store.snapshot();
+        let (mut feed, mut documents) = (Vec::new(), Vec::new());
+        let mut positions = BTreeSet::new();
+        snapshot
+            .scan(Family::Feed, &Range::prefix(b""), &mut |key, row| {
+                let (place, position) = key.split_at(key.len() - 8);
+                let position = u64::from_be_bytes(position.try_into().expect("eight bytes"));
+                positions.insert(position);
+                feed.push((place.to_vec(), position, row.to_vec()));
+                Ok(ControlFlow::Continue(()))
+            })
+            .expect("reads");
+        snapshot
+            .scan(Family::Documents, &Range::prefix(b""), &mut |key, row| {
+                let filed = Filed::decode(DocumentRow::filed_in(row).expect("filed")).expect("filed");
+                let position = DOCUMENTS.decode(row)?.position;
+                let entries = &filed.placement.entries;
+                positions.extend(entries.iter().flat_map(|entry| [Some(entry.joined), entry.left]).flatten());
+                positions.insert(position);
+                documents.push((key.to_vec(), position, filed));
+                Ok(ControlFlow::Continue(()))
+            })
+            .expect("reads");
+        let at = |position: u64| positions.range(..=position).count();
+        let feed = feed.into_iter().map(|(place, position, row)| format!("{place:?} {} {row:?}", at(position)));
+        let documents = documents.iter().map(|(key, position, filed)| {
+            let entry = |entry: &Entry| (entry.anchor, entry.way, entry.depth, at(entry.joined), entry.left.map(at));
+            let entries: Vec<_> = filed.placement.entries.iter().map(entry).collect();
+            format!("{key:?} {} {:?} {:?} {entries:?}", at(*position), filed.line, filed.facts)
+        });
+        let counters = database.counters(&snapshot).expect("reads");
+        (feed.chain(documents).collect(), Counters { position: 0, ..counters })
+    }
+
+    /// Moves `x` below `b` while somebody writes, and the same one after the other. Whether what was decided beside the
+    /// writer was taken over.
+    async fn moved_meanwhile(meanwhile: &[(&str, &str)]) -> bool {
+        let district_with = async |folder: &std::path::Path| {
+            let (store, database) = district(folder, &[]).await;
+            for place in ["a", "b", "x"] {
+                work(&store, &database, |writing| Ok(watch(writing.batch, writing.id, place, ALL)?)).await;
+            }
+            add(&store, &database, &DISTRICT).await;
+            (store, database)
+        };
+        let folders = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+        let (store, database) = district_with(folders[0].path()).await;
+        let ahead = prepare_move(&store, &database, Author::default(), "x", "b", 100).await.expect("prepared");
+        add(&store, &database, meanwhile).await;
+        let (moved, is_adopted) = work(&store, &database, |writing| match writing.adopt(ahead) {
+            Some(moved) => Ok((moved, true)),
+            None => Ok((move_contact(writing, "x", "b", 100)?, false)),
+        })
+        .await;
+        let (other, its_database) = district_with(folders[1].path()).await;
+        add(&other, &its_database, meanwhile).await;
+        let expected = work(&other, &its_database, |writing| move_contact(writing, "x", "b", 100)).await;
+        assert_eq!((moved.documents, moved.revision), (expected.documents, expected.revision), "{meanwhile:?}");
+        let (found, expected) = (filing(&store, &database), filing(&other, &its_database));
+        assert_eq!(found, expected, "{meanwhile:?}");
+        store.close();
+        other.close();
+        is_adopted
+    }
+
+    const DISTRICT: [(&str, &str); 10] = [
+        ("r", r#""type":"district_hospital""#),
+        ("a", r#""type":"health_center","parent":{"_id":"r"}"#),
+        ("b", r#""type":"health_center","parent":{"_id":"r"}"#),
+        ("c", r#""type":"health_center","parent":{"_id":"r"}"#),
+        ("x", r#""type":"clinic","parent":{"_id":"a"}"#),
+        ("p", r#""type":"person","patient_id":"1","parent":{"_id":"x"}"#),
+        ("v", r#""type":"data_record","form":"v","fields":{"patient_id":"1"}"#),
+        ("w", r#""type":"data_record","form":"v","fields":{"patient_id":"7"}"#),
+        ("y", r#""type":"clinic","parent":{"_id":"c"}"#),
+        ("q", r#""type":"person","patient_id":"2","parent":{"_id":"y"}"#),
+    ];
+
+    #[tokio::test]
+    async fn what_was_decided_beside_the_writer_counts_unless_somebody_wrote_what_it_read() {
+        let report = |of: &str| format!(r#""type":"data_record","form":"v","fields":{{"patient_id":"{of}"}}"#);
+        assert!(moved_meanwhile(&[]).await);
+        assert!(
+            moved_meanwhile(&[("n", &report("2")), ("d", r#""type":"clinic","parent":{"_id":"c"}"#)]).await,
+            "elsewhere"
+        );
+        for (id, body) in [
+            ("n", report("1").as_str()),
+            ("n", r#""type":"person","parent":{"_id":"x"}"#),
+            ("n", r#""type":"person","patient_id":"7","parent":{"_id":"x"}"#),
+            ("1", r#""type":"person","parent":{"_id":"y"}"#),
+        ] {
+            assert!(!moved_meanwhile(&[(id, body)]).await, "{id} {body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn more_than_the_others_positions_is_decided_anew() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (store, database) = district(folder.path(), &DISTRICT).await;
+        let ahead = prepare_move(&store, &database, Author::default(), "x", "b", 100).await.expect("prepared");
+        let adopted = work(&store, &database, |writing| {
+            writing.counters.position += 1 << 20;
+            Ok(writing.adopt(ahead).is_some())
+        });
+        assert!(!adopted.await, "its positions lie before some that are taken");
         store.close();
     }
 

@@ -3,9 +3,10 @@
 //! Reads see the committed state plus what the batch already wrote. What one request writes is a layer of its own,
 //! so that it can fail alone. Nothing
 //! reaches the disk before the commit. Range deletions are no part of a batch (see `Store::erase_prefix`). A request may
-//! do its work in parts that fail alone, and a whole batch may be rehearsed over a snapshot and thrown away.
+//! do its work in parts that fail alone, and a whole batch may be rehearsed over a snapshot and thrown away, or handed to the
+//! writer (`prepared.rs`).
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasher;
 use std::ops::ControlFlow;
@@ -18,6 +19,7 @@ use super::engine::family_handle;
 use super::error::{StorageError, StorageResult};
 use super::family::{FAMILIES, Family};
 use super::overlay::{Overlay, Row, Written, copying};
+use super::prepared::Reads;
 use super::read::{Range, Read, Visit};
 use super::snapshot::scan_engine;
 use super::table::{Key, Table, Value};
@@ -51,6 +53,8 @@ pub struct Batch<'a> {
     outer: Vec<Layer>,
     /// What is committed under keys that the present request is going to ask for.
     ahead: HashMap<Family, Overlay>,
+    /// What is read of the committed state, if somebody wants to know.
+    reads: Option<RefCell<Reads>>,
     bytes: usize,
 }
 
@@ -90,15 +94,58 @@ impl<'a> Batch<'a> {
             open,
             outer: Vec::new(),
             ahead: HashMap::new(),
+            reads: None,
             bytes: 0,
         }
     }
 
-    /// A batch that is never committed, over the state as it is now.
-    pub(super) fn rehearsal(db: &'a DB) -> Self {
-        let mut batch = Self::new(db, &RandomState::default(), None, || None);
+    /// A batch over the state as it is now, which is not committed itself.
+    pub(super) fn rehearsal(db: &'a DB, hasher: &RandomState) -> Self {
+        let mut batch = Self::new(db, hasher, None, || None);
         batch.options.set_snapshot(batch.at.insert(db.snapshot()));
         batch
+    }
+
+    /// Does work, and notes what it reads of the committed state.
+    pub(super) fn noting_reads<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+        self.reads = Some(RefCell::default());
+        work(self)
+    }
+
+    /// What the present request wrote, and what was read for it.
+    pub(super) fn into_parts(mut self) -> (Layer, Reads) {
+        self.open.bytes = self.bytes;
+        (self.open, self.reads.map(RefCell::into_inner).unwrap_or_default())
+    }
+
+    /// Adds what was written elsewhere to what the present request wrote, behind it.
+    pub(super) fn take_over(&mut self, mut layer: Layer) {
+        self.bytes += layer.bytes;
+        self.open.absorb(&self.hasher, &mut layer);
+    }
+
+    /// What finished requests wrote.
+    pub(super) fn done(&self) -> &Layer {
+        &self.kept
+    }
+
+    pub(super) fn hasher(&self) -> &RandomState {
+        &self.hasher
+    }
+
+    /// Reads what a prepared request will look at again on the writer's turn, so that it may change until then.
+    pub fn unnoted<T>(&mut self, read: impl FnOnce(&Self) -> T) -> T {
+        let reads = self.reads.take();
+        let read = read(self);
+        self.reads = reads;
+        read
+    }
+
+    fn note_keys<'k>(&self, family: Family, keys: impl IntoIterator<Item = &'k [u8]>) {
+        if let Some(reads) = &self.reads {
+            let mut reads = reads.borrow_mut();
+            keys.into_iter().for_each(|key| reads.note_key(&self.hasher, family, key));
+        }
     }
 
     /// Does a part of a request that fails alone: if `work` returns an error, what it wrote is taken back, and nothing else.
@@ -174,6 +221,7 @@ impl<'a> Batch<'a> {
     /// # Errors
     /// When the engine fails.
     pub fn read_ahead(&mut self, family: Family, keys: &[Vec<u8>]) -> StorageResult<()> {
+        self.note_keys(family, keys.iter().map(Vec::as_slice));
         let values = self.db.batched_multi_get_cf_opt(self.family(family)?, keys, true, &self.options);
         let ahead = self.ahead.entry(family).or_insert_with(Overlay::indexed);
         for (key, value) in keys.iter().zip(values) {
@@ -223,6 +271,16 @@ impl Layer {
     /// The rows of one family that were written.
     pub(super) fn rows(&self, family: Family) -> Vec<Row<'_>> {
         self.overlays[family as usize].in_order()
+    }
+
+    /// The keys of one family that were written, in no order, some more than once.
+    pub(super) fn keys(&self, family: Family) -> impl Iterator<Item = &[u8]> {
+        self.overlays[family as usize].keys()
+    }
+
+    /// Bytes of keys and values, once the batch is finished.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Bytes that it holds for later rows.
@@ -291,6 +349,7 @@ impl Read for Batch<'_> {
         match self.at_hand(family, key) {
             Some(written) => Ok(written.map(<[u8]>::to_vec)),
             None => {
+                self.note_keys(family, [key]);
                 let found = self.db.get_pinned_cf_opt(self.family(family)?, key, &self.options)?;
                 Ok(found.map(|bytes| bytes.to_vec()))
             }
@@ -301,6 +360,7 @@ impl Read for Batch<'_> {
         let at_hand: Vec<Option<Written<'_>>> = keys.iter().map(|key| self.at_hand(family, key)).collect();
         let others = keys.iter().zip(&at_hand).filter(|(_, known)| known.is_none());
         let others: Vec<&Vec<u8>> = others.map(|(key, _)| key).collect();
+        self.note_keys(family, others.iter().map(|key| key.as_slice()));
         let committed = self.db.batched_multi_get_cf_opt(self.family(family)?, others, false, &self.options);
         let mut committed = committed.into_iter();
         let values = at_hand.into_iter().map(|known| match known {
@@ -311,6 +371,9 @@ impl Read for Batch<'_> {
     }
 
     fn scan(&self, family: Family, range: &Range, visit: &mut Visit<'_>) -> StorageResult<()> {
+        if let Some(reads) = &self.reads {
+            reads.borrow_mut().note_range(family, range);
+        }
         let mut seen: BTreeMap<&[u8], Written<'_>> = BTreeMap::new();
         for layer in self.layers() {
             for (key, value) in layer.overlays[family as usize].between(&range.from, range.to.as_deref()) {

@@ -16,6 +16,7 @@ mod engine;
 mod error;
 mod family;
 mod overlay;
+mod prepared;
 mod raw_limits;
 mod read;
 mod row_versions;
@@ -28,8 +29,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread;
 
+use foldhash::quality::RandomState;
 use rocksdb::DB;
 use tokio::sync::mpsc;
+
+use prepared::Preparations;
 
 pub use announcements::Announcements;
 pub use backup::BACKUP_MARK;
@@ -38,6 +42,7 @@ pub use codec::{Decoder, Encode, from_json_row, hex, json_row, unhex};
 pub use engine::Memory;
 pub use error::{StorageError, StorageResult};
 pub use family::{FAMILIES, Family, OF_A_DATABASE};
+pub use prepared::Prepared;
 pub use raw_limits::*;
 pub use read::{Range, Read, Visit, after_prefix};
 pub use row_versions::{RowMark, RowVersions};
@@ -63,6 +68,9 @@ pub(crate) struct Inner {
     queue: mpsc::Sender<writer::Job>,
     announcements: Announcements,
     row_versions: RowVersions,
+    preparations: Preparations,
+    /// The same for all batches: each searches what those before it wrote.
+    hasher: RandomState,
     healthy: AtomicBool,
     closing: AtomicBool,
     /// The writer's thread, until somebody waits for its end.
@@ -91,6 +99,8 @@ impl Store {
             queue,
             announcements: Announcements::default(),
             row_versions: RowVersions::default(),
+            preparations: Preparations::default(),
+            hasher: RandomState::default(),
             healthy: AtomicBool::new(true),
             closing: AtomicBool::new(false),
             writer: Mutex::new(None),
@@ -115,7 +125,7 @@ impl Store {
     /// Does work on a batch over the present state, and throws the batch away: what would come of it, without the writer and
     /// without holding anybody up. Blocks.
     pub fn rehearse<T>(&self, work: impl FnOnce(&mut Batch<'_>) -> T) -> T {
-        work(&mut Batch::rehearsal(&self.inner.db))
+        work(&mut Batch::rehearsal(&self.inner.db, &self.inner.hasher))
     }
 
     /// What grew since.

@@ -298,6 +298,14 @@ impl Overlay {
         }
     }
 
+    /// Every key that was written, in no order, some more than once.
+    pub(super) fn keys(&self) -> Box<dyn Iterator<Item = &[u8]> + '_> {
+        match self {
+            Self::Listed(list) => Box::new(list.numbers().map(|number| list.key(number))),
+            Self::Sorted(rows) => Box::new(rows.keys().map(Vec::as_slice)),
+        }
+    }
+
     /// Every key once, in order.
     pub(super) fn in_order(&self) -> Vec<Row<'_>> {
         match self {

@@ -321,3 +321,71 @@ fn no_mark_is_given_while_a_row_is_being_written() {
     failed.expect_err("passed on");
     assert!(mark().is_some_and(|after| after != before), "whatever came of it");
 }
+
+#[test]
+fn what_was_prepared_is_taken_over_unless_something_that_it_read_was_written() {
+    let folder = tempfile::tempdir().expect("folder");
+    let store = open(folder.path());
+    let runtime = runtime();
+    let put = |key: &'static [u8]| {
+        let written = store.write(move |batch| {
+            batch.put_bytes(Family::Feed, key, b"1");
+            StorageResult::Ok(())
+        });
+        runtime.block_on(written).expect("written");
+    };
+    put(b"gone");
+    let prepare = || {
+        let prepared = store.prepare(|batch| {
+            let missing = batch.get_bytes(Family::Feed, b"single")?;
+            let many = batch.get_many(Family::Feed, &[b"m1".to_vec(), b"m2".to_vec()])?;
+            batch.read_ahead(Family::Feed, &[b"read-ahead".to_vec()])?;
+            let counted = batch.unnoted(|batch| batch.get_bytes(Family::Feed, b"counted"))?;
+            let ranged = rows_of(batch, Family::Feed, &Range::prefix(b"r/")).len();
+            batch.put_bytes(Family::Feed, b"own", b"2");
+            batch.announce(9, 4);
+            Ok::<_, StorageError>((missing.is_none(), many.len(), counted.is_none(), ranged))
+        });
+        runtime.block_on(prepared).expect("prepared").1
+    };
+    let adopt = |prepared: Prepared| {
+        let adopted = store.write(|batch| Ok::<_, StorageError>(batch.adopt(prepared)));
+        runtime.block_on(adopted).expect("written")
+    };
+    let own = || store.snapshot().get_bytes(Family::Feed, b"own").expect("read");
+    for key in [b"single".as_slice(), b"m2", b"read-ahead", b"r/", b"r/x"] {
+        let prepared = prepare();
+        put(key);
+        assert!(!adopt(prepared), "{}", String::from_utf8_lossy(key));
+        assert_eq!(own(), None);
+    }
+    let removed = prepare();
+    let removal = store.write(|batch| {
+        batch.delete_bytes(Family::Feed, b"r/x");
+        StorageResult::Ok(())
+    });
+    runtime.block_on(removal).expect("written");
+    assert!(!adopt(removed), "a removal");
+    let heard = store.announcements().follow(9, 0);
+    let prepared = prepare();
+    for key in [b"counted".as_slice(), b"r", b"r0", b"other", b"own"] {
+        put(key);
+    }
+    assert!(adopt(prepared));
+    assert_eq!((own(), *heard.borrow()), (Some(b"2".to_vec()), 4), "it is behind what others wrote");
+
+    let prepared = prepare();
+    let mut batch = Batch::new(&store.inner.db, &store.inner.hasher, None, || None);
+    batch.put_bytes(Family::Feed, b"single", b"1");
+    batch.keep();
+    assert!(!batch.adopt(prepared), "written by another request of the same batch");
+    let prepared = prepare();
+    let mut batch = Batch::new(&store.inner.db, &store.inner.hasher, None, || None);
+    batch.put_bytes(Family::Feed, b"other", vec![0; 65 << 20]);
+    batch.keep();
+    store.inner.preparations.note(&batch.finish().0);
+    assert!(!adopt(prepared), "too much was written to look through");
+    let failed = store.prepare(|_| Err::<(), _>(StorageError::Full));
+    assert!(matches!(runtime.block_on(failed), Err(StorageError::Full)));
+    store.close();
+}

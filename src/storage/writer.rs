@@ -12,7 +12,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
 
-use foldhash::quality::RandomState;
 use rocksdb::WriteOptions;
 use tokio::sync::{mpsc, oneshot};
 
@@ -142,7 +141,6 @@ pub(super) fn run(inner: &Arc<Inner>, mut queue: mpsc::Receiver<Job>) {
         committer.spawn(move || commit_all(&inner, &progress, &writer, &flights))
     };
     let Ok(committing) = committing else { return };
-    let hasher = RandomState::default();
     let mut on_its_way: Option<Arc<Layer>> = None;
     let mut number = 0;
     while let Some(first) = queue.blocking_recv() {
@@ -150,7 +148,7 @@ pub(super) fn run(inner: &Arc<Inner>, mut queue: mpsc::Receiver<Job>) {
             on_its_way = None;
         }
         number += 1;
-        let mut batch = Batch::new(&inner.db, &hasher, on_its_way.clone(), || progress.take_spare());
+        let mut batch = Batch::new(&inner.db, &inner.hasher, on_its_way.clone(), || progress.take_spare());
         let builds_on = on_its_way.is_some();
         let mut answers = vec![first(&mut batch)];
         while batch.bytes() < BATCH_BYTES && answers.len() < BATCH_REQUESTS {
@@ -167,6 +165,7 @@ pub(super) fn run(inner: &Arc<Inner>, mut queue: mpsc::Receiver<Job>) {
         }
         let (layer, announcements, spare) = batch.finish();
         progress.give_back(spare);
+        inner.preparations.note(&layer);
         on_its_way = Some(Arc::clone(&layer));
         if sender.send(Flight { layer, announcements, answers, number, builds_on }).is_err() {
             return;

@@ -12,12 +12,11 @@ use crate::access::view::Restricted;
 use crate::audit;
 use crate::documents::error::DocumentError;
 use crate::documents::escrow::{self, ESCROW, EscrowKey, EscrowRow, held_for};
-use crate::documents::moves::{self, Tried, move_contact, try_move};
+use crate::documents::moves::{self, move_contact, try_move};
 use crate::documents::read;
 use crate::documents::scopes;
 use crate::documents::tables::DatabaseId;
 use crate::documents::write::{Mode, Writing};
-use crate::http::error::HttpError;
 use crate::http::pipeline::Context;
 use crate::http::response::Answer;
 use crate::storage::hex;
@@ -172,18 +171,19 @@ pub(super) async fn move_place(context: &mut Context) -> Handled {
     let to = to.ok_or_else(|| Error::bad_request("`to` must be the id of the place to move it below"))?;
     let most = context.settings.max_move_documents;
     let author = context.author();
-    let (store, below, number) = (context.services.store.clone(), id.clone(), database.id());
-    let ahead = tokio::task::spawn_blocking(move || moves::read_ahead(&store.snapshot(), number, &below, most));
-    ahead.await.map_err(|_| StorageError::Panicked)??;
     if context.request.query.flag("dry_run") {
         return dry_run(context, id, to, most).await;
     }
     let entry = context.entry("place.move").database(&database.name).place(&id).detail("to", to.as_str());
     let entry = entry.reason(body.get("reason").and_then(Value::as_str));
-    let moved_id = id.clone();
-    let moved = context.services.store.write(move |batch| -> Result<_, DocumentError> {
+    let (store, moved_id) = (&context.services.store, id.clone());
+    let ahead = moves::prepare_move(store, &database, author.clone(), &id, &to, most).await;
+    let moved = store.write(move |batch| -> Result<_, DocumentError> {
         let mut writing = Writing::begin_as(batch, &database, author)?;
-        let moved = move_contact(&mut writing, &moved_id, &to, most)?;
+        let moved = match ahead.and_then(|ahead| writing.adopt(ahead)) {
+            Some(moved) => moved,
+            None => move_contact(&mut writing, &moved_id, &to, most)?,
+        };
         audit::append(writing.batch, &entry.detail("documents", moved.documents))?;
         writing.end()?;
         Ok(moved)
@@ -196,15 +196,14 @@ pub(super) async fn move_place(context: &mut Context) -> Handled {
 async fn dry_run(context: &Context, id: String, to: String, most: usize) -> Handled {
     let database = context.database()?;
     let author = context.author();
-    let tried = context.services.store.write(move |batch| -> Result<(), Tried> {
-        let mut writing = Writing::begin_as(batch, &database, author)?;
-        try_move(&mut writing, &id, &to, most)
+    let store = context.services.store.clone();
+    let tried = tokio::task::spawn_blocking(move || {
+        store.rehearse(|batch| {
+            let mut writing = Writing::begin_as(batch, &database, author)?;
+            try_move(&mut writing, &id, &to, most)
+        })
     });
-    let (documents, affected) = match tried.await {
-        Err(Tried::Effect(documents, affected)) => (documents, affected),
-        Err(Tried::Failed(error)) => return Err(HttpError::from(error)),
-        Ok(()) => (0, Vec::new()),
-    };
+    let (documents, affected) = tried.await.map_err(|_| StorageError::Panicked)??;
     let now = context.services.clock.now();
     let accounts = affected.iter().map(|affected: &moves::Affected| {
         let devices = affected.devices.iter().map(|(device, pulled)| {
