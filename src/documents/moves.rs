@@ -221,7 +221,7 @@ pub(super) mod tests {
     use crate::documents::filed::FeedView;
     use crate::documents::tables::{Counters, DOCUMENTS, DatabaseRow, DocumentRow};
     use crate::documents::watched::{ALL, watch};
-    use crate::storage::Memory;
+    use crate::storage::{Memory, Value as _};
 
     /// A store with one scoped database, and these documents in it.
     pub(in crate::documents) async fn district(
