@@ -219,6 +219,36 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// The text of the next value in a text that was checked before, told by brackets, commas and quotes alone. In one that was
+    /// not, it says nothing.
+    ///
+    /// # Errors
+    /// `400` when there is no end of it.
+    pub fn unchecked_value(&mut self) -> Result<&'a str> {
+        self.skip_space();
+        let (start, mut depth) = (self.at, 0_usize);
+        loop {
+            let byte = self.peek().ok_or_else(Error::invalid_json)?;
+            self.at += 1;
+            match byte {
+                b'"' => {
+                    self.skip_string_rest()?;
+                }
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' => depth = depth.checked_sub(1).ok_or_else(Error::invalid_json)?,
+                _ if depth > 0 => continue,
+                _ => {
+                    let ends = |byte: &u8| matches!(byte, b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t');
+                    let rest = &self.text.as_bytes()[self.at..];
+                    self.at += rest.iter().position(ends).unwrap_or(rest.len());
+                }
+            }
+            if depth == 0 {
+                return Ok(&self.text[start..self.at]);
+            }
+        }
+    }
+
     /// Reads a scalar (`false`) or opens a container that is not empty (`true`). An empty container counts as a scalar.
     fn scalar_or_open(&mut self, open: &mut Vec<u8>) -> Result<bool> {
         match self.peek() {
@@ -474,6 +504,48 @@ mod tests {
         ] {
             assert_eq!(check(text).expect(text), text);
             assert_eq!(check(&format!(" \n{text}\t")).expect(text), text);
+        }
+    }
+
+    fn values() -> impl proptest::strategy::Strategy<Value = serde_json::Value> {
+        use proptest::prelude::*;
+        let text = || "[a-z\\[\\]{},:\"\\\\ é]{0,12}";
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            any::<i64>().prop_map(Into::into),
+            (-1e9..1e9).prop_map(|number: f64| number.into()),
+            text().prop_map(Into::into),
+        ];
+        leaf.prop_recursive(4, 40, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Into::into),
+                prop::collection::vec((text(), inner), 0..6)
+                    .prop_map(|members| members.into_iter().collect::<serde_json::Map<_, _>>().into()),
+            ]
+        })
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn of_a_checked_text_the_same_values_are_told_unchecked(value in values(), spaced: bool) {
+            let text = if spaced { format!("{value:#}") } else { value.to_string() };
+            let (mut checked, mut unchecked) = (Scanner::of_text(&text), Scanner::of_text(&text));
+            proptest::prop_assert_eq!(unchecked.unchecked_value(), checked.value());
+            proptest::prop_assert!(unchecked.end().is_ok());
+            let around = format!("\"a\":{text} ,\"b\":[{text}\n], \"c\": {text}");
+            let members = |read: fn(&mut Scanner<'static>) -> Result<&'static str>, text: &'static str| {
+                let mut members = Vec::new();
+                Scanner::of_text(text).members(|name, scanner| {
+                    members.push((name.raw, read(scanner)?));
+                    Ok(())
+                })?;
+                Ok::<_, Error>(members)
+            };
+            let around: &'static str = around.leak();
+            let found = members(Scanner::unchecked_value, around);
+            proptest::prop_assert_eq!(&found, &members(Scanner::value, around));
+            proptest::prop_assert_eq!(found.map(|members| members.len()), Ok(3));
         }
     }
 

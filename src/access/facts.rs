@@ -1,7 +1,8 @@
 //! What the text of a document says about where it belongs (design §6.1; the rule in words: `docs/scope.md`).
 //!
-//! Reads a body and nothing else: who the parent of a parent is, or whose shortcode a report names, is resolved beside the
-//! stored documents by `documents/filing`. Members of a wrong type count as missing; nothing here refuses a document.
+//! Reads a body, whose JSON was checked when it arrived, and nothing else: who the parent of a parent is, or whose shortcode a
+//! report names, is resolved beside the stored documents by `documents/filing`. Members of a wrong type count as missing;
+//! nothing here refuses a document.
 
 use std::borrow::Cow;
 
@@ -176,7 +177,7 @@ impl<'a> Members<'a> {
                     match scanner.kind()? {
                         Kind::Object => scanner
                             .object(|name, scanner| note(&FIELDS, &mut members.fields, &name.decode(), scanner))?,
-                        _ => drop(scanner.value()?),
+                        _ => drop(scanner.unchecked_value()?),
                     }
                 }
                 _ => note(&MEMBERS, &mut members.own, &name, scanner)?,
@@ -197,7 +198,7 @@ impl<'a> Members<'a> {
 
 /// Reads a value, and notes its text at the place of its name among the names that are looked for.
 fn note<'a>(names: &[&str], found: &mut [Option<&'a str>], name: &str, scanner: &mut Scanner<'a>) -> Result<(), Error> {
-    let value = scanner.value()?;
+    let value = scanner.unchecked_value()?;
     if let Some(at) = names.iter().position(|known| *known == name) {
         found[at] = Some(value);
     }
@@ -245,24 +246,24 @@ fn chain<'a>(scanner: &mut Scanner<'a>) -> Result<Vec<Cow<'a, str>>, Error> {
 fn link<'a>(scanner: &mut Scanner<'a>, ids: &mut Vec<Cow<'a, str>>) -> Result<(), Error> {
     let named = |value: &'a str| string(value).filter(|id| !id.is_empty());
     if ids.len() == LONGEST_CHAIN {
-        return scanner.value().map(drop);
+        return scanner.unchecked_value().map(drop);
     }
     if scanner.kind()? != Kind::Object {
-        ids.extend(named(scanner.value()?));
+        ids.extend(named(scanner.unchecked_value()?));
         return Ok(());
     }
     let (this, mut id) = (ids.len(), None);
     ids.push(Cow::Borrowed("")); // its parent may stand before its id
     scanner.object(|name, scanner| match name.decode().as_ref() {
         "_id" => {
-            id = named(scanner.value()?);
+            id = named(scanner.unchecked_value()?);
             Ok(())
         }
         "parent" => {
             ids.truncate(this + 1);
             link(scanner, ids)
         }
-        _ => scanner.value().map(drop),
+        _ => scanner.unchecked_value().map(drop),
     })?;
     match id {
         Some(id) => ids[this] = id,

@@ -399,15 +399,17 @@ impl Writing<'_, '_> {
         let epoch = pass.map_or(0, |pass| pass.epoch);
         let standing = pass.map_or(Standing::Active, |_| self.standing);
         let mut arrival = Arrival { epoch, standing, after_handover: false };
-        let account = self.author.account.clone();
+        let account = &self.author.account;
         if account.is_empty() {
             return Ok(arrival);
         }
         let gave_away = match &self.gave_away {
-            Some((known, gave_away)) if *known == account => *gave_away,
-            _ => self.batch.get_bytes(Family::Custody, &gave_away_key(self.id, &account))?.is_some(),
+            Some((known, gave_away)) if known == account => *gave_away,
+            _ => {
+                let found = self.batch.get_bytes(Family::Custody, &gave_away_key(self.id, account))?.is_some();
+                self.gave_away.insert((account.clone(), found)).1
+            }
         };
-        self.gave_away = Some((account, gave_away));
         if gave_away {
             arrival.after_handover = self.is_after_handover(write, epoch)?;
         }

@@ -219,6 +219,7 @@ pub(super) mod tests {
     use crate::documents::databases::Catalogue;
     use crate::documents::error::DocumentError;
     use crate::documents::filed::FeedView;
+    use crate::documents::scopes::topic;
     use crate::documents::tables::{Counters, DOCUMENTS, DatabaseRow, DocumentRow};
     use crate::documents::watched::{ALL, watch};
     use crate::storage::{Memory, Value as _};
@@ -365,11 +366,17 @@ pub(super) mod tests {
         let (store, database) = district_with(folders[0].path()).await;
         let ahead = prepare_move(&store, &database, Author::default(), "x", "b", 100).await.expect("prepared");
         add(&store, &database, meanwhile).await;
+        let heard = store.announcements().follow(topic(database.id(), &of_contact("b")), 0);
         let (moved, is_adopted) = work(&store, &database, |writing| match writing.adopt(ahead) {
-            Some(moved) => Ok((moved, true)),
+            Some(moved) => {
+                assert!(writing.touched.contains("x"), "what waits for it is looked at");
+                Ok((moved, true))
+            }
             None => Ok((move_contact(writing, "x", "b", 100)?, false)),
         })
         .await;
+        let newest = database.counters(&store.snapshot()).expect("reads").position;
+        assert_eq!(*heard.borrow(), newest, "whoever follows the new place is told");
         let (other, its_database) = district_with(folders[1].path()).await;
         add(&other, &its_database, meanwhile).await;
         let expected = work(&other, &its_database, |writing| move_contact(writing, "x", "b", 100)).await;
