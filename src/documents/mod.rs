@@ -5,6 +5,7 @@
 
 pub mod accounts;
 pub mod administration;
+pub mod ahead;
 pub mod attachments;
 mod body;
 pub mod changes;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use settle_protocol::{Error, Revision};
 
+use super::ahead::Ahead;
 use super::databases::Database;
 use super::devices::{DEVICES, DeviceRow};
 use super::error::DocumentResult;
@@ -17,7 +18,7 @@ use super::resolving::parents_below;
 use super::scopes::scope_at;
 use super::tables::DatabaseId;
 use super::watched::filed_under;
-use super::write::{Ahead, Mode, Write, WriteAttachment, Writing};
+use super::write::{Mode, Write, WriteAttachment, Writing};
 use crate::access::placement::{Placement, of_contact};
 use crate::accounts::tables::ACCOUNTS;
 use crate::storage::{Family, Prepared, Range, Read, StorageResult, Store};
