@@ -2,7 +2,7 @@
 //!
 //! `visibility` and `sequences` run the data of `tests/acceptance/`; `two_worlds` looks for anything that tells a caller
 //! about documents of others; `hostile` and `escrow` say what becomes of what a device may not write, `moves` what a move
-//! does beside the scripts. `operator` and `device` are the two kinds of clients. A caller is restricted unless it is
+//! does beside the scripts, `told` what becomes of a pull while the documents change. `operator` and `device` are the two kinds of clients. A caller is restricted unless it is
 //! called operator or steward.
 
 mod device;
@@ -11,6 +11,7 @@ mod hostile;
 mod moves;
 mod operator;
 mod sequences;
+mod told;
 mod two_worlds;
 mod visibility;
 mod world;

@@ -476,7 +476,7 @@ impl Walk {
         while self.remaining > 0 && !page_full(out) {
             let most = usize::try_from(self.remaining).unwrap_or(most).clamp(1, most);
             let Some(scope) = &mut self.scope else { return Ok(false) };
-            let rows = scope.rows(snapshot, self.cursor, self.end, most)?;
+            let rows = scope.rows(snapshot, self.cursor, self.end, most, &self.database.recent_rows)?;
             let mut cut = false;
             for (position, row) in rows.told {
                 if self.remaining == 0 || page_full(out) {
@@ -510,7 +510,7 @@ impl Walk {
             while scope.is_behind() {
                 scope.next_step();
             }
-            let rows = scope.rows(snapshot, after, self.end, SCOPED_ROWS)?;
+            let rows = scope.rows(snapshot, after, self.end, SCOPED_ROWS, &self.database.recent_rows)?;
             after = rows.last.unwrap_or(self.end);
             all.extend(rows.told.into_iter().filter(|(_, row)| matches!(row, Row::Change(_))));
             if rows.whole {

@@ -9,15 +9,18 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use settle_protocol::document_id::check_database_name;
 use settle_protocol::sequence::{Position, TokenPrefix};
-use settle_protocol::{Error, ErrorKind};
+use settle_protocol::{Error, ErrorKind, Revision};
 use tokio::sync::watch;
 
 use super::error::{DocumentError, DocumentResult};
 use super::incarnations::{Earlier, earlier};
+use super::read::Found;
+use super::recent_rows::RecentRows;
 use super::shared_answer::SharedAnswer;
 use super::tables::{COUNTERS, Counters, DATABASES, DatabaseId, DatabaseKey, DatabaseRow};
 use super::watched::watch_all_accounts;
 use crate::access::scope::ScopeSettings;
+use crate::access::view::{View, Visible};
 use crate::accounts::security::Security;
 use crate::audit::{self, Entry};
 use crate::storage::{Family, OF_A_DATABASE, Range, Read, StorageResult, Store};
@@ -35,6 +38,8 @@ pub struct Database {
     pub tokens: TokenPrefix,
     /// What those who wait for its log were answered last.
     pub(super) shared_answer: SharedAnswer,
+    /// What phones were told last.
+    pub(super) recent_rows: RecentRows,
 }
 
 impl Database {
@@ -42,13 +47,30 @@ impl Database {
         let security = Security::parse(&row.security).unwrap_or_default();
         let tag = |id: &[u8; 16]| [id[0], id[1], id[2], id[3]];
         let tokens = TokenPrefix::new(tag(&row.uuid), tag(&incarnation)).going_on_from(earlier);
-        Self { name, row, security, tokens, shared_answer: SharedAnswer::default() }
+        let (shared_answer, recent_rows) = Default::default();
+        Self { name, row, security, tokens, shared_answer, recent_rows }
     }
 
     /// Its number.
     #[must_use]
     pub fn id(&self) -> DatabaseId {
         self.row.id
+    }
+
+    /// Opens those of some documents that the caller was told about a moment ago, as `RecentRows::open` does.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn open_told(
+        &self,
+        reader: &impl Read,
+        view: &View,
+        asked: &[(&str, Option<&Revision>)],
+    ) -> StorageResult<Vec<Option<Visible<Found>>>> {
+        match view.restricted() {
+            Some(restricted) => self.recent_rows.open(reader, self.row.id, &restricted.scope, asked),
+            None => Ok(asked.iter().map(|_| None).collect()),
+        }
     }
 
     /// What it counts, as of a state.

@@ -37,6 +37,7 @@ pub mod radar;
 pub mod reach;
 pub mod read;
 pub mod receipts;
+mod recent_rows;
 pub mod replacing;
 pub mod resolving;
 pub mod restarts;

@@ -14,6 +14,7 @@ use settle_protocol::sequence::{Backfill, Position, ScopeMark, Since, TokenPrefi
 use super::databases::Database;
 use super::filed::{FeedView, feed_key};
 use super::read::placement;
+use super::recent_rows::RecentRows;
 use super::scopes::{deepest, end_of, history, scope_at};
 use super::tables::{ChangeView, DatabaseId};
 use super::watched::are_whole;
@@ -93,6 +94,14 @@ struct Found {
     private: bool,
     /// The cursor where it was found.
     cursor: Cursor,
+}
+
+impl Found {
+    /// A row that whoever reads all of its range is shown, with its range and position.
+    fn open_to_its_range(&self) -> Option<(&[u8], Cursor, Position)> {
+        let change = self.row.as_deref().ok().filter(|_| !self.private && self.cursor.only_author.is_none());
+        change.map(|change| (change, self.cursor, self.position))
+    }
 }
 
 impl ScopedFeed {
@@ -221,7 +230,7 @@ impl ScopedFeed {
         Ok(scope != self.restricted.scope)
     }
 
-    /// The next rows: at most `most` documents are looked at.
+    /// The next rows: at most `most` documents are looked at. `recent` notes where they stand.
     ///
     /// # Errors
     /// When the store fails.
@@ -231,6 +240,7 @@ impl ScopedFeed {
         after: Position,
         end: Position,
         most: usize,
+        recent: &RecentRows,
     ) -> StorageResult<Rows> {
         let deepest = deepest(snapshot, self.database)?;
         let present = self.restricted.scope.cursors(deepest);
@@ -241,6 +251,9 @@ impl ScopedFeed {
         };
         let (found, whole) = self.collect(snapshot, &cursors, from, to, most)?;
         let last = found.last().map(|found| found.position);
+        if !matches!(self.step, Step::Lost(_)) {
+            recent.note(found.iter().filter_map(Found::open_to_its_range))?;
+        }
         let mut told = Vec::with_capacity(found.len());
         for row in found {
             let position = row.position;

@@ -17,12 +17,12 @@ use settle_protocol::{Error, ErrorKind, Revision};
 
 use super::users::ReadGuard;
 use super::{Handled, document};
-use crate::access::view::View;
+use crate::access::view::{View, Visible};
+use crate::documents::databases::Database;
 use crate::documents::error::DocumentError;
 use crate::documents::output::Output;
 use crate::documents::prefetched::Prefetched;
-use crate::documents::read::{AttachmentBytes, Include, OpenRevision, open_revisions};
-use crate::documents::tables::DatabaseId;
+use crate::documents::read::{AttachmentBytes, Found, Include, OpenRevision, open_revisions};
 use crate::http::error::HttpError;
 use crate::http::pipeline::Context;
 use crate::http::response::{Answer, stream_pieces};
@@ -100,7 +100,7 @@ fn page_size(count: usize) -> usize {
 /// What one request reads, and how; independent of it, so that other threads can read for it.
 struct Reading {
     store: Store,
-    database: DatabaseId,
+    database: Arc<Database>,
     view: View,
     guard: ReadGuard,
     revisions: bool,
@@ -113,7 +113,7 @@ impl Reading {
         let query = &context.request.query;
         Ok(Self {
             store: context.services.store.clone(),
-            database: context.database()?.id(),
+            database: context.database()?,
             view: context.view.clone(),
             guard: ReadGuard::of(context),
             revisions: query.flag("revs"),
@@ -129,13 +129,16 @@ impl Reading {
         let (is_last, page) = (range.end == entries.len(), &entries[range]);
         let snapshot = self.store.snapshot();
         let asked: Vec<(&str, Option<&Revision>)> =
-            page.iter().filter_map(|entry| Some((entry.id.as_deref()?, entry.revision.as_ref()))).collect();
-        let reader = Prefetched::documents(&snapshot, self.database, &asked)?;
-        for (at, entry) in page.iter().enumerate() {
+            page.iter().map(|entry| (entry.id.as_deref().unwrap_or_default(), entry.revision.as_ref())).collect();
+        let told = self.database.open_told(&snapshot, &self.view, &asked)?;
+        let others: Vec<_> =
+            asked.iter().zip(&told).filter(|(_, told)| told.is_none()).map(|(asked, _)| *asked).collect();
+        let reader = Prefetched::documents(&snapshot, self.database.id(), &others)?;
+        for (at, (entry, told)) in page.iter().zip(told).enumerate() {
             if at > 0 {
                 out.text.push(b',');
             }
-            self.write_entry(&reader, entry, &mut out)?;
+            self.write_entry(&reader, entry, told, &mut out)?;
         }
         if is_last {
             out.text.extend_from_slice(b"]}\n");
@@ -153,11 +156,12 @@ impl Reading {
         Include { revisions: self.revisions, attachments, ..Include::default() }
     }
 
-    /// What an entry asks for: documents, or one error.
+    /// What an entry asks for: documents, or one error. `told`: all there is, if that was opened already.
     fn open_entry(
         &self,
         reader: &impl Read,
         entry: &BulkGetEntry,
+        told: Option<Visible<Found>>,
     ) -> Result<Result<Vec<OpenRevision>, Error>, HttpError> {
         if let Some(refused) = &entry.refused {
             return Ok(Err(refused.clone()));
@@ -173,7 +177,11 @@ impl Reading {
             return Ok(Err(Error::new(kind, error.reason().to_owned())));
         }
         let asked = entry.revision.as_ref().map(std::slice::from_ref);
-        match open_revisions(reader, self.database, &self.view, id, asked, self.latest) {
+        let opened = match told {
+            Some(found) => Ok(vec![OpenRevision::Found(Box::new(found))]),
+            None => open_revisions(reader, self.database.id(), &self.view, id, asked, self.latest),
+        };
+        match opened {
             Ok(mut opened) => {
                 for revision in &mut opened {
                     if let OpenRevision::Found(found) = revision {
@@ -187,11 +195,17 @@ impl Reading {
         }
     }
 
-    fn write_entry(&self, reader: &impl Read, entry: &BulkGetEntry, out: &mut Output) -> Result<(), HttpError> {
+    fn write_entry(
+        &self,
+        reader: &impl Read,
+        entry: &BulkGetEntry,
+        told: Option<Visible<Found>>,
+        out: &mut Output,
+    ) -> Result<(), HttpError> {
         out.text.extend_from_slice(b"{\"id\":");
         write_optional(out, entry.id.as_deref());
         out.text.extend_from_slice(b",\"docs\":[");
-        match self.open_entry(reader, entry)? {
+        match self.open_entry(reader, entry, told)? {
             Ok(opened) => {
                 for (at, revision) in opened.into_iter().enumerate() {
                     if at > 0 {
@@ -200,7 +214,7 @@ impl Reading {
                     match revision {
                         OpenRevision::Found(found) => {
                             out.text.extend_from_slice(b"{\"ok\":");
-                            found.write(reader, self.database, &self.include_of(entry), out);
+                            found.write(reader, self.database.id(), &self.include_of(entry), out);
                             out.text.push(b'}');
                         }
                         OpenRevision::Missing(revision) => {
@@ -233,7 +247,7 @@ impl Reading {
             out.text.extend_from_slice(encoder.part_tail().as_bytes());
         };
         for entry in entries {
-            match self.open_entry(&snapshot, entry)? {
+            match self.open_entry(&snapshot, entry, None)? {
                 Err(error) => error_part(&mut out, entry, entry.rev.as_deref(), &error),
                 Ok(opened) => {
                     for revision in opened {
@@ -243,7 +257,7 @@ impl Reading {
                             }
                             OpenRevision::Found(found) => {
                                 let include = self.include_of(entry);
-                                document::part_of(&snapshot, self.database, &found, &include, &boundary, &mut out);
+                                document::part_of(&snapshot, self.database.id(), &found, &include, &boundary, &mut out);
                             }
                         }
                     }
