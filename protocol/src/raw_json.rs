@@ -526,6 +526,15 @@ mod tests {
         })
     }
 
+    fn members<'t>(read: fn(&mut Scanner<'t>) -> Result<&'t str>, text: &'t str) -> Result<Vec<(&'t str, &'t str)>> {
+        let mut members = Vec::new();
+        Scanner::of_text(text).members(|name, scanner| {
+            members.push((name.raw, read(scanner)?));
+            Ok(())
+        })?;
+        Ok(members)
+    }
+
     proptest::proptest! {
         #[test]
         fn of_a_checked_text_the_same_values_are_told_unchecked(value in values(), spaced: bool) {
@@ -534,17 +543,8 @@ mod tests {
             proptest::prop_assert_eq!(unchecked.unchecked_value(), checked.value());
             proptest::prop_assert!(unchecked.end().is_ok());
             let around = format!("\"a\":{text} ,\"b\":[{text}\n], \"c\": {text}");
-            let members = |read: fn(&mut Scanner<'static>) -> Result<&'static str>, text: &'static str| {
-                let mut members = Vec::new();
-                Scanner::of_text(text).members(|name, scanner| {
-                    members.push((name.raw, read(scanner)?));
-                    Ok(())
-                })?;
-                Ok::<_, Error>(members)
-            };
-            let around: &'static str = around.leak();
-            let found = members(Scanner::unchecked_value, around);
-            proptest::prop_assert_eq!(&found, &members(Scanner::value, around));
+            let found = members(Scanner::unchecked_value, &around);
+            proptest::prop_assert_eq!(&found, &members(Scanner::value, &around));
             proptest::prop_assert_eq!(found.map(|members| members.len()), Ok(3));
         }
     }

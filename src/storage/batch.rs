@@ -19,7 +19,7 @@ use super::engine::family_handle;
 use super::error::{StorageError, StorageResult};
 use super::family::{FAMILIES, Family};
 use super::overlay::{Overlay, Row, Written, copying};
-use super::prepared::Reads;
+use super::prepared::{Prepared, Reads};
 use super::read::{Range, Read, Visit};
 use super::snapshot::scan_engine;
 use super::table::{Key, Table, Value};
@@ -106,10 +106,9 @@ impl<'a> Batch<'a> {
         batch
     }
 
-    /// Does work, and notes what it reads of the committed state.
-    pub(super) fn noting_reads<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
-        self.reads = Some(RefCell::default());
-        work(self)
+    /// The same, and it notes what is read of that state.
+    pub(super) fn noting_reads(self) -> Self {
+        Self { reads: Some(RefCell::default()), ..self }
     }
 
     /// What the present request wrote, and what was read for it.
@@ -118,19 +117,13 @@ impl<'a> Batch<'a> {
         (self.open, self.reads.map(RefCell::into_inner).unwrap_or_default())
     }
 
-    /// Adds what was written elsewhere to what the present request wrote, behind it.
-    pub(super) fn take_over(&mut self, mut layer: Layer) {
+    /// Takes over what was prepared, if nothing that it read was written since, as part of the present request; what the
+    /// request itself wrote so far does not count. `false`: nothing is taken over.
+    pub fn adopt(&mut self, prepared: Prepared) -> bool {
+        let Some(mut layer) = prepared.if_unchanged(&self.hasher, &self.kept) else { return false };
         self.bytes += layer.bytes;
         self.open.absorb(&self.hasher, &mut layer);
-    }
-
-    /// What finished requests wrote.
-    pub(super) fn done(&self) -> &Layer {
-        &self.kept
-    }
-
-    pub(super) fn hasher(&self) -> &RandomState {
-        &self.hasher
+        true
     }
 
     /// Reads what a prepared request will look at again on the writer's turn, so that it may change until then.

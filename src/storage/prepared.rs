@@ -75,22 +75,25 @@ impl Reads {
     }
 }
 
-/// What the writer finished since some work began.
+/// Batches that the writer finished since some work began.
 #[derive(Default)]
 struct Since {
     layers: Vec<Arc<Layer>>,
     bytes: usize,
 }
 
+/// The same, where the writer goes on noting them; `None` once it was too much.
+type Noted = Mutex<Option<Since>>;
+
 /// Work that is being prepared: each learns of every batch that the writer finishes.
 #[derive(Default)]
 pub(super) struct Preparations {
-    begun: Mutex<Vec<Weak<Mutex<Since>>>>,
+    begun: Mutex<Vec<Weak<Noted>>>,
 }
 
 impl Preparations {
-    fn begin(&self) -> Arc<Mutex<Since>> {
-        let since = Arc::new(Mutex::new(Since::default()));
+    fn begin(&self) -> Arc<Noted> {
+        let since = Arc::new(Mutex::new(Some(Since::default())));
         self.begun.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&since));
         since
     }
@@ -100,12 +103,13 @@ impl Preparations {
         let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
         begun.retain(|since| {
             let Some(since) = since.upgrade() else { return false };
-            let mut since = since.lock().unwrap_or_else(PoisonError::into_inner);
-            since.bytes += layer.bytes();
-            if since.bytes > MOST_BYTES {
-                since.layers.clear();
-            } else {
+            let mut noted = since.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(since) = &mut *noted {
+                since.bytes += layer.bytes();
                 since.layers.push(Arc::clone(layer));
+                if since.bytes > MOST_BYTES {
+                    *noted = None;
+                }
             }
             true
         });
@@ -116,7 +120,17 @@ impl Preparations {
 pub struct Prepared {
     layer: Layer,
     reads: Reads,
-    since: Arc<Mutex<Since>>,
+    since: Arc<Noted>,
+}
+
+impl Prepared {
+    /// What the work wrote, if nothing that it read was written since: in a batch that the writer finished, or in `kept`.
+    pub(super) fn if_unchanged(self, hasher: &RandomState, kept: &Layer) -> Option<Layer> {
+        let since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut written = since.as_ref()?.layers.iter().map(Arc::as_ref).chain([kept]);
+        let changed = written.any(|layer| self.reads.meet(hasher, layer));
+        (!changed).then_some(self.layer)
+    }
 }
 
 impl Store {
@@ -139,28 +153,12 @@ impl Store {
         let since = self.write(move |_| Ok::<_, StorageError>(inner.preparations.begin())).await?;
         let store = self.clone();
         let work = tokio::task::spawn_blocking(move || {
-            let mut batch = Batch::rehearsal(&store.inner.db, &store.inner.hasher);
-            let done = batch.noting_reads(work);
+            let mut batch = Batch::rehearsal(&store.inner.db, &store.inner.hasher).noting_reads();
+            let done = work(&mut batch);
             let (layer, reads) = batch.into_parts();
             done.map(|done| (done, Prepared { layer, reads: reads.in_order(), since }))
         });
         work.await.unwrap_or_else(|_| Err(StorageError::Panicked.into()))
-    }
-}
-
-impl Batch<'_> {
-    /// Takes over what was prepared, if nothing that it read was written since, as part of the present request; what the
-    /// request itself wrote so far does not count. `false`: nothing is taken over.
-    pub fn adopt(&mut self, prepared: Prepared) -> bool {
-        let Prepared { layer, reads, since } = prepared;
-        let since = since.lock().unwrap_or_else(PoisonError::into_inner);
-        let hasher = self.hasher().clone();
-        let written = since.layers.iter().map(Arc::as_ref).chain([self.done()]);
-        if since.bytes > MOST_BYTES || written.into_iter().any(|layer| reads.meet(&hasher, layer)) {
-            return false;
-        }
-        self.take_over(layer);
-        true
     }
 }
 
