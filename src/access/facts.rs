@@ -5,6 +5,7 @@
 //! nothing here refuses a document.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde_json::Value;
 use settle_protocol::Error;
@@ -36,23 +37,6 @@ pub const SETTINGS: &str = "settings";
 const LONGEST_KEY: usize = 1000;
 /// Ancestors that a document may embed.
 const LONGEST_CHAIN: usize = 64;
-/// Members that say where a document belongs, beside its links to contacts …
-const MEMBERS: [&str; 11] = [
-    "type",
-    "roles",
-    "user",
-    "owner",
-    "patient_id",
-    "place_id",
-    "form",
-    "sms_message",
-    "kujua_message",
-    "tasks",
-    "errors",
-];
-/// … and those of `fields`, which is an object.
-const FIELDS: [&str; 5] = ["patient_id", "place_id", "patient_uuid", "needs_signoff", "private"];
-
 /// Where a document says it belongs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Facts {
@@ -95,13 +79,38 @@ pub struct RecordFacts {
     /// It has a form.
     pub report: bool,
     /// The id or shortcode it is about; `None`: about nobody.
-    pub subject: Option<String>,
-    /// The author; if sign-off is needed or the record is private, then the author's ancestors as the record embeds them.
-    pub author: Vec<String>,
+    pub subject: Option<Arc<str>>,
+    /// The id of the author.
+    pub author: Option<Arc<str>>,
+    /// If sign-off is needed or the record is private: the author's ancestors as the record embeds them.
+    pub above_author: Vec<String>,
     /// Supervisors above the author get it too.
     pub needs_signoff: bool,
     /// Hidden from those it is about.
     pub private: bool,
+}
+
+impl RecordFacts {
+    /// The author, then those above.
+    #[must_use]
+    pub fn author_line(&self) -> Vec<String> {
+        self.author.iter().map(|author| author.to_string()).chain(self.above_author.iter().cloned()).collect()
+    }
+}
+
+/// The names that the record before this one named. Those that come together often have the same author and the same patient
+/// and share the texts then: they are made by one thread and let go by another, which costs more than to compare them.
+#[derive(Debug, Default)]
+pub struct LastNames {
+    subject: Option<Arc<str>>,
+    author: Option<Arc<str>>,
+}
+
+fn shared(last: &mut Option<Arc<str>>, name: &str) -> Arc<str> {
+    match last {
+        Some(known) if **known == *name => Arc::clone(known),
+        _ => Arc::clone(last.insert(name.into())),
+    }
 }
 
 /// Whether a key can mean a contact (S5).
@@ -114,6 +123,12 @@ impl Facts {
     /// Reads the members of a body, without the outer braces.
     #[must_use]
     pub fn of(id: &str, members: &str) -> Self {
+        Self::of_next(id, members, &mut LastNames::default())
+    }
+
+    /// The same for one of several documents.
+    #[must_use]
+    pub fn of_next(id: &str, members: &str, last: &mut LastNames) -> Self {
         if FOR_EVERYBODY.contains(&id) {
             return Self::Everybody;
         }
@@ -122,14 +137,14 @@ impl Facts {
         }
         let Ok(body) = Members::read(members) else { return Self::Nobody };
         if id.starts_with(USER_PREFIX) {
-            let roles = body.get("roles").and_then(parsed).map(|roles| roles.to_string()).unwrap_or_default();
+            let roles = body.roles.and_then(parsed).map(|roles| roles.to_string()).unwrap_or_default();
             return Self::UserSettings { owner: id.to_owned(), roles };
         }
-        match body.get("type").and_then(string).as_deref() {
+        match body.kind.and_then(string).as_deref() {
             Some(kind) if CONTACT_TYPES.contains(&kind) => Self::Contact(contact(body)),
-            Some("data_record") => Self::Record(record(body)),
-            Some("task") => body.get("user").and_then(text).map_or(Self::Nobody, Self::Task),
-            Some("target") => body.get("owner").and_then(text).map_or(Self::Nobody, Self::Target),
+            Some("data_record") => Self::Record(record(body, last)),
+            Some("task") => body.user.and_then(text).map_or(Self::Nobody, |user| Self::Task(user.into_owned())),
+            Some("target") => body.owner.and_then(text).map_or(Self::Nobody, |owner| Self::Target(owner.into_owned())),
             Some(kind) if TYPES_FOR_EVERYBODY.contains(&kind) => Self::Everybody,
             _ => Self::Nobody,
         }
@@ -156,53 +171,82 @@ impl Facts {
 /// others are passed over, and no value is built: a report may hold hundreds of answers, and every write reads this.
 #[derive(Debug, Default)]
 struct Members<'a> {
-    own: [Option<&'a str>; MEMBERS.len()],
-    /// Those of `fields`, if that is an object.
-    fields: [Option<&'a str>; FIELDS.len()],
+    kind: Option<&'a str>,
+    roles: Option<&'a str>,
+    user: Option<&'a str>,
+    owner: Option<&'a str>,
+    patient_id: Option<&'a str>,
+    place_id: Option<&'a str>,
+    form: Option<&'a str>,
+    sms_message: Option<&'a str>,
+    kujua_message: Option<&'a str>,
+    tasks: Option<&'a str>,
+    errors: Option<&'a str>,
+    fields: Fields<'a>,
     /// The links to contacts, each followed by the ancestors that it embeds.
     parent: Vec<Cow<'a, str>>,
     contact: Vec<Cow<'a, str>>,
+}
+
+/// Those of `fields`, if that is an object.
+#[derive(Debug, Default)]
+struct Fields<'a> {
+    patient_id: Option<&'a str>,
+    place_id: Option<&'a str>,
+    patient_uuid: Option<&'a str>,
+    needs_signoff: Option<&'a str>,
+    private: Option<&'a str>,
 }
 
 impl<'a> Members<'a> {
     fn read(body: &'a str) -> Result<Self, Error> {
         let mut members = Self::default();
         Scanner::of_text(body).members(|name, scanner| {
-            let name = name.decode();
-            match name.as_ref() {
-                "parent" => members.parent = chain(scanner)?,
-                "contact" => members.contact = chain(scanner)?,
-                "fields" => {
-                    members.fields = Default::default();
-                    match scanner.kind()? {
-                        Kind::Object => scanner
-                            .object(|name, scanner| note(&FIELDS, &mut members.fields, &name.decode(), scanner))?,
-                        _ => drop(scanner.unchecked_value()?),
-                    }
-                }
-                _ => note(&MEMBERS, &mut members.own, &name, scanner)?,
-            }
+            let member = match name.decode().as_ref() {
+                "parent" => return chain(scanner).map(|ids| members.parent = ids),
+                "contact" => return chain(scanner).map(|ids| members.contact = ids),
+                "fields" => return Fields::read(scanner).map(|fields| members.fields = fields),
+                "type" => &mut members.kind,
+                "roles" => &mut members.roles,
+                "user" => &mut members.user,
+                "owner" => &mut members.owner,
+                "patient_id" => &mut members.patient_id,
+                "place_id" => &mut members.place_id,
+                "form" => &mut members.form,
+                "sms_message" => &mut members.sms_message,
+                "kujua_message" => &mut members.kujua_message,
+                "tasks" => &mut members.tasks,
+                "errors" => &mut members.errors,
+                _ => return scanner.unchecked_value().map(drop),
+            };
+            *member = Some(scanner.unchecked_value()?);
             Ok(())
         })?;
         Ok(members)
     }
-
-    fn get(&self, name: &str) -> Option<&'a str> {
-        MEMBERS.iter().position(|known| *known == name).and_then(|at| self.own[at])
-    }
-
-    fn field(&self, name: &str) -> Option<&'a str> {
-        FIELDS.iter().position(|known| *known == name).and_then(|at| self.fields[at])
-    }
 }
 
-/// Reads a value, and notes its text at the place of its name among the names that are looked for.
-fn note<'a>(names: &[&str], found: &mut [Option<&'a str>], name: &str, scanner: &mut Scanner<'a>) -> Result<(), Error> {
-    let value = scanner.unchecked_value()?;
-    if let Some(at) = names.iter().position(|known| *known == name) {
-        found[at] = Some(value);
+impl<'a> Fields<'a> {
+    fn read(scanner: &mut Scanner<'a>) -> Result<Self, Error> {
+        let mut fields = Self::default();
+        if scanner.kind()? != Kind::Object {
+            scanner.unchecked_value()?;
+            return Ok(fields);
+        }
+        scanner.object(|name, scanner| {
+            let field = match name.decode().as_ref() {
+                "patient_id" => &mut fields.patient_id,
+                "place_id" => &mut fields.place_id,
+                "patient_uuid" => &mut fields.patient_uuid,
+                "needs_signoff" => &mut fields.needs_signoff,
+                "private" => &mut fields.private,
+                _ => return scanner.unchecked_value().map(drop),
+            };
+            *field = Some(scanner.unchecked_value()?);
+            Ok(())
+        })?;
+        Ok(fields)
     }
-    Ok(())
 }
 
 /// The value itself, for what is rare or of any shape.
@@ -220,19 +264,20 @@ fn string(value: &str) -> Option<Cow<'_, str>> {
 }
 
 /// A value as the text it is compared as (S1): numbers as they are usually written; nothing for empty values.
-fn text(value: &str) -> Option<String> {
+fn text(value: &str) -> Option<Cow<'_, str>> {
     if let Some(text) = string(value) {
-        return Some(text.into_owned()).filter(|text| !text.is_empty());
+        return Some(text).filter(|text| !text.is_empty());
     }
-    match parsed(value)? {
+    let text = match parsed(value)? {
         Value::Number(number) => match number.as_f64() {
-            Some(float) if float.fract() == 0.0 && float.abs() < 1e15 => Some(format!("{float:.0}")),
-            _ => Some(number.to_string()),
+            Some(float) if float.fract() == 0.0 && float.abs() < 1e15 => format!("{float:.0}"),
+            _ => number.to_string(),
         },
-        Value::Bool(true) => Some("true".to_owned()),
-        other @ (Value::Array(_) | Value::Object(_)) => Some(other.to_string()),
-        _ => None,
-    }
+        Value::Bool(true) => "true".to_owned(),
+        other @ (Value::Array(_) | Value::Object(_)) => other.to_string(),
+        _ => return None,
+    };
+    Some(text.into())
 }
 
 /// A link to a contact, `{"_id", "parent"}` or a plain id, followed by the ancestors it embeds.
@@ -272,14 +317,14 @@ fn link<'a>(scanner: &mut Scanner<'a>, ids: &mut Vec<Cow<'a, str>>) -> Result<()
     Ok(())
 }
 
-fn owned(ids: Vec<Cow<'_, str>>) -> Vec<String> {
+fn owned<'a>(ids: impl IntoIterator<Item = Cow<'a, str>>) -> Vec<String> {
     ids.into_iter().map(Cow::into_owned).collect()
 }
 
 fn contact(body: Members<'_>) -> ContactFacts {
-    let code = body.get("patient_id").and_then(text).or_else(|| body.get("place_id").and_then(text));
+    let code = body.patient_id.and_then(text).or_else(|| body.place_id.and_then(text));
     ContactFacts {
-        shortcode: code.filter(|code| is_subject_key(code)),
+        shortcode: code.filter(|code| is_subject_key(code)).map(Cow::into_owned),
         parents: owned(body.parent),
         primary: body.contact.into_iter().next().map(Cow::into_owned),
     }
@@ -289,57 +334,42 @@ fn is_true(value: Option<&str>) -> bool {
     value == Some("true") || value.and_then(string).is_some_and(|text| text == "true")
 }
 
-fn record(body: Members<'_>) -> RecordFacts {
-    let author = &body.contact;
-    let needs_signoff = is_true(body.field("needs_signoff"));
-    if !body.get("form").is_some_and(is_truthy) {
-        let subject = if body.get("sms_message").is_some_and(is_truthy) {
-            author.first().cloned().map(Cow::into_owned)
-        } else if body.get("kujua_message").is_some_and(is_truthy) {
-            let tasks = body.get("tasks").and_then(parsed);
-            let recipient = tasks.as_ref().and_then(|tasks| tasks.pointer("/0/messages/0/contact"));
-            let recipient = recipient.map(Value::to_string);
-            recipient.and_then(|link| Some(chain(&mut Scanner::of_text(&link)).ok()?.into_iter().next()?.into_owned()))
-        } else {
-            None
-        };
-        return RecordFacts {
-            subject,
-            author: author_of(body.contact, needs_signoff),
-            needs_signoff,
-            ..RecordFacts::default()
-        };
+fn record(body: Members<'_>, last: &mut LastNames) -> RecordFacts {
+    let report = body.form.is_some_and(is_truthy);
+    let needs_signoff = is_true(body.fields.needs_signoff);
+    let private = report && is_true(body.fields.private);
+    let subject = if report { subject_of_report(&body) } else { subject_of_message(&body) };
+    let subject = subject.map(|subject| shared(&mut last.subject, &subject));
+    let mut line = body.contact.into_iter();
+    let author = line.next().map(|author| shared(&mut last.author, &author));
+    // What is above the author is kept only where somebody asks for that.
+    let above_author = if needs_signoff || private { owned(line) } else { Vec::new() };
+    RecordFacts { report, subject, author, above_author, needs_signoff, private }
+}
+
+fn subject_of_message<'b>(body: &'b Members<'_>) -> Option<Cow<'b, str>> {
+    if body.sms_message.is_some_and(is_truthy) {
+        return body.contact.first().cloned();
     }
+    if body.kujua_message.is_some_and(is_truthy) {
+        let tasks = body.tasks.and_then(parsed)?;
+        let link = tasks.pointer("/0/messages/0/contact")?.to_string();
+        return Some(chain(&mut Scanner::of_text(&link)).ok()?.into_iter().next()?.into_owned().into());
+    }
+    None
+}
+
+fn subject_of_report<'b>(body: &'b Members<'_>) -> Option<Cow<'b, str>> {
     let unregistered = |error: &Value| {
         matches!(error.get("code").and_then(Value::as_str), Some("registration_not_found" | "invalid_patient_id"))
     };
-    let errors = body.get("errors").filter(|_| !author.is_empty()).and_then(parsed);
+    let author = body.contact.first();
+    let errors = body.errors.filter(|_| author.is_some()).and_then(parsed);
     let about_author = errors.as_ref().and_then(Value::as_array).is_some_and(|errors| errors.iter().any(unregistered));
-    let named = || {
-        [
-            body.get("patient_id"),
-            body.field("patient_id"),
-            body.get("place_id"),
-            body.field("place_id"),
-            body.field("patient_uuid"),
-        ]
-        .into_iter()
-        .flatten()
-        .find_map(text)
-    };
-    let subject = if about_author { None } else { named() };
-    let subject = subject.or_else(|| author.first().cloned().map(Cow::into_owned));
-    let private = is_true(body.field("private"));
-    let author = author_of(body.contact, needs_signoff || private);
-    RecordFacts { report: true, subject, author, needs_signoff, private }
-}
-
-/// The author, with what is above only where somebody asks for that.
-fn author_of(mut chain: Vec<Cow<'_, str>>, whole: bool) -> Vec<String> {
-    if !whole {
-        chain.truncate(1);
-    }
-    owned(chain)
+    let Fields { patient_id, place_id, patient_uuid, .. } = body.fields;
+    let named = [body.patient_id, patient_id, body.place_id, place_id, patient_uuid];
+    let named = if about_author { None } else { named.into_iter().flatten().find_map(text) };
+    named.or_else(|| author.cloned())
 }
 
 /// JavaScript's idea of a value that is there.
@@ -403,12 +433,35 @@ mod tests {
     fn whom_the_author_is_below_is_kept_where_somebody_asks() {
         let author = |members: &str| {
             let contact = r#""contact":{"_id":"a","parent":{"_id":"h"}}"#;
-            record_of(&format!(r#""type":"data_record",{contact},{members}"#)).author
+            record_of(&format!(r#""type":"data_record",{contact},{members}"#)).author_line()
         };
         assert_eq!(author(r#""form":"v","fields":{}"#), ["a"]);
         assert_eq!(author(r#""form":"v","fields":{"needs_signoff":true}"#), ["a", "h"]);
         assert_eq!(author(r#""form":"v","fields":{"private":"true"}"#), ["a", "h"]);
         assert_eq!(author(r#""sms_message":{"m":1},"fields":{"needs_signoff":true}"#), ["a", "h"]);
+    }
+
+    #[test]
+    fn what_was_read_before_changes_nothing() {
+        let visit = |author: &str, patient: &str| {
+            format!(
+                r#""type":"data_record","form":"v","contact":{{"_id":"{author}"}},"fields":{{"patient_id":"{patient}"}}"#
+            )
+        };
+        let mut last = LastNames::default();
+        let mut before: Option<RecordFacts> = None;
+        for (author, patient, shared) in
+            [("a", "p", 0), ("a", "p", 2), ("a", "q", 1), ("b", "q", 1), ("b", "b", 1), ("", "b", 1), ("a", "a", 0)]
+        {
+            let facts = Facts::of_next("v", &visit(author, patient), &mut last);
+            assert_eq!(facts, Facts::of("v", &visit(author, patient)));
+            let Facts::Record(record) = facts else { panic!("{facts:?}") };
+            let same = |a: &Option<Arc<str>>, b: &Option<Arc<str>>| a.iter().zip(b).any(|(a, b)| Arc::ptr_eq(a, b));
+            let found =
+                before.iter().flat_map(|old| [same(&old.subject, &record.subject), same(&old.author, &record.author)]);
+            assert_eq!(found.filter(|same| *same).count(), shared, "{author} {patient}");
+            before = Some(record);
+        }
     }
 
     #[test]

@@ -183,7 +183,7 @@ struct Subjects(HashMap<Anchor, (String, Counts)>);
 impl Subjects {
     fn add(&mut self, subject: Anchor, filed: &Filed, when: When) {
         let named = match &filed.facts {
-            Facts::Record(record) => record.subject.clone().unwrap_or_default(),
+            Facts::Record(record) => record.subject.as_deref().unwrap_or_default().to_owned(),
             _ => String::new(),
         };
         self.0.entry(subject).or_insert_with(|| (named, Counts::default())).1[when as usize] += 1;

@@ -16,6 +16,8 @@ pub const SUBJECTS: Table<SubjectKey, Texts> = Table::new(Family::Subjects);
 pub const NAMINGS: Table<SubjectKey, Naming> = Table::new(Family::Subjects);
 
 const VERSION: u8 = 1;
+/// Of [`Filed`]: entries in runs, filters without empty lists.
+const IN_RUNS: u8 = 2;
 
 /// What Settle knows about a document of a scoped database beside its revisions.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -65,6 +67,11 @@ const IS_DELETED: u8 = 1;
 const IS_REPORT: u8 = 2;
 const IS_PRIVATE: u8 = 4;
 const IS_SIGNOFF: u8 = 8;
+const HAS_AUTHOR: u8 = 16;
+const HAS_SUBJECT: u8 = 32;
+/// The subject is the anchor of the first entry.
+const SUBJECT_IS_FIRST: u8 = 64;
+const HAS_FORMERS: u8 = 128;
 
 fn write_texts(out: &mut Vec<u8>, texts: &[String]) {
     out.varint(texts.len() as u64);
@@ -97,15 +104,46 @@ fn read_anchors(from: &mut Decoder<'_>) -> Option<Vec<Anchor>> {
     (0..from.varint()?).map(|_| from.array()).collect()
 }
 
-fn write_filter(out: &mut Vec<u8>, filter: &Filter) {
-    let flag = |set: bool, bit| if set { bit } else { 0 };
-    out.push(flag(filter.report, IS_REPORT) | flag(filter.private, IS_PRIVATE));
-    write_anchors(out, filter.author.as_slice());
-    write_anchors(out, filter.subject.as_slice());
-    write_anchors(out, &filter.former_of);
+fn flag(set: bool, bit: u8) -> u8 {
+    if set { bit } else { 0 }
 }
 
-fn read_filter(from: &mut Decoder<'_>) -> Option<Filter> {
+/// `first`: the anchor of the first entry, which usually is the subject.
+fn write_filter(out: &mut Vec<u8>, filter: &Filter, first: Option<Anchor>) {
+    let is_first = filter.subject.is_some() && filter.subject == first;
+    let own_subject = filter.subject.filter(|_| !is_first);
+    out.push(
+        flag(filter.report, IS_REPORT)
+            | flag(filter.private, IS_PRIVATE)
+            | flag(filter.author.is_some(), HAS_AUTHOR)
+            | flag(own_subject.is_some(), HAS_SUBJECT)
+            | flag(is_first, SUBJECT_IS_FIRST)
+            | flag(!filter.former_of.is_empty(), HAS_FORMERS),
+    );
+    out.extend(filter.author.into_iter().chain(own_subject).flatten());
+    if !filter.former_of.is_empty() {
+        write_anchors(out, &filter.former_of);
+    }
+}
+
+fn read_filter(from: &mut Decoder<'_>, first: Option<Anchor>) -> Option<Filter> {
+    let flags = from.byte()?;
+    let has = |bit| flags & bit != 0;
+    Some(Filter {
+        report: has(IS_REPORT),
+        private: has(IS_PRIVATE),
+        author: if has(HAS_AUTHOR) { Some(from.array()?) } else { None },
+        subject: match (has(HAS_SUBJECT), has(SUBJECT_IS_FIRST)) {
+            (true, _) => Some(from.array()?),
+            (false, true) => Some(first?),
+            (false, false) => None,
+        },
+        former_of: if has(HAS_FORMERS) { read_anchors(from)? } else { Vec::new() },
+    })
+}
+
+/// As version 1 wrote it.
+fn read_filter_of_lists(from: &mut Decoder<'_>) -> Option<Filter> {
     let flags = from.byte()?;
     Some(Filter {
         report: flags & IS_REPORT != 0,
@@ -117,7 +155,6 @@ fn read_filter(from: &mut Decoder<'_>) -> Option<Filter> {
 }
 
 fn write_facts(out: &mut Vec<u8>, facts: &Facts, deleted: bool) {
-    let flag = |set: bool, bit| if set { bit } else { 0 };
     let deleted = flag(deleted, IS_DELETED);
     match facts {
         Facts::Contact(contact) => {
@@ -132,7 +169,10 @@ fn write_facts(out: &mut Vec<u8>, facts: &Facts, deleted: bool) {
                 | flag(record.needs_signoff, IS_SIGNOFF);
             out.extend_from_slice(&[RECORD, deleted | flags]);
             write_optional(out, record.subject.as_deref());
-            write_texts(out, &record.author);
+            out.varint((usize::from(record.author.is_some()) + record.above_author.len()) as u64);
+            for id in record.author.as_deref().into_iter().chain(record.above_author.iter().map(String::as_str)) {
+                out.string(id.as_bytes());
+            }
         }
         Facts::Task(user) => {
             out.extend_from_slice(&[TASK, deleted]);
@@ -160,13 +200,19 @@ fn read_facts(from: &mut Decoder<'_>) -> Option<(Facts, bool)> {
             shortcode: read_optional(from)?,
             primary: read_optional(from)?,
         }),
-        RECORD => Facts::Record(RecordFacts {
-            report: flags & IS_REPORT != 0,
-            private: flags & IS_PRIVATE != 0,
-            needs_signoff: flags & IS_SIGNOFF != 0,
-            subject: read_optional(from)?,
-            author: read_texts(from)?,
-        }),
+        RECORD => {
+            let subject = from.text()?;
+            let count = from.varint()?;
+            let author = if count > 0 { Some(from.text()?.into()) } else { None };
+            Facts::Record(RecordFacts {
+                report: flags & IS_REPORT != 0,
+                private: flags & IS_PRIVATE != 0,
+                needs_signoff: flags & IS_SIGNOFF != 0,
+                subject: Some(subject).filter(|subject| !subject.is_empty()).map(Into::into),
+                author,
+                above_author: (1..count).map(|_| from.text().map(str::to_owned)).collect::<Option<_>>()?,
+            })
+        }
         TASK => Facts::Task(from.text()?.to_owned()),
         TARGET => Facts::Target(from.text()?.to_owned()),
         USER_SETTINGS => Facts::UserSettings { owner: from.text()?.to_owned(), roles: from.text()?.to_owned() },
@@ -177,18 +223,28 @@ fn read_facts(from: &mut Decoder<'_>) -> Option<(Facts, bool)> {
     Some((facts, flags & IS_DELETED != 0))
 }
 
+/// Entries that came together, each a step above the one before: the line of a contact is one run.
+fn is_next(a: &Entry, b: &Entry) -> bool {
+    (a.way, a.joined, a.left) == (b.way, b.joined, b.left) && a.depth.checked_add(1) == Some(b.depth)
+}
+
 fn write_placement(out: &mut Vec<u8>, placement: &Placement) {
     out.varint(placement.entries.len() as u64);
-    for entry in &placement.entries {
-        out.extend_from_slice(&entry.anchor);
-        out.extend_from_slice(&[entry.way as u8, entry.depth]);
-        out.varint(entry.joined);
-        out.varint(entry.left.unwrap_or_default()); // no position is 0
+    for run in placement.entries.chunk_by(is_next) {
+        let Entry { way, depth, joined, left, .. } = run[0];
+        out.extend_from_slice(&[way as u8, depth]);
+        out.varint(run.len() as u64);
+        out.varint(joined);
+        out.varint(left.unwrap_or_default()); // no position is 0
+        for entry in run {
+            out.extend_from_slice(&entry.anchor);
+        }
     }
-    write_filter(out, &placement.filter);
+    let first = placement.entries.first().map(|entry| entry.anchor);
+    write_filter(out, &placement.filter, first);
     out.varint(placement.past.len() as u64);
     for (filter, until) in &placement.past {
-        write_filter(out, filter);
+        write_filter(out, filter, first);
         out.varint(*until);
     }
     match &placement.brought {
@@ -200,25 +256,51 @@ fn write_placement(out: &mut Vec<u8>, placement: &Placement) {
     }
 }
 
+fn read_run(from: &mut Decoder<'_>, entries: &mut Vec<Entry>) -> Option<()> {
+    let (way, first, count) = (Way::of(from.byte()?)?, from.byte()?, from.varint()?);
+    let (joined, left) = (from.varint()?, from.varint()?);
+    let left = (left > 0).then_some(left);
+    for step in 0..u8::try_from(count).ok().filter(|count| *count > 0)? {
+        entries.push(Entry { anchor: from.array()?, way, depth: first.checked_add(step)?, joined, left });
+    }
+    Some(())
+}
+
+/// As version 1 wrote it.
+fn read_entry(from: &mut Decoder<'_>) -> Option<Entry> {
+    let (anchor, way, depth) = (from.array()?, Way::of(from.byte()?)?, from.byte()?);
+    let (joined, left) = (from.varint()?, from.varint()?);
+    Some(Entry { anchor, way, depth, joined, left: (left > 0).then_some(left) })
+}
+
 fn read_placement(from: &mut Decoder<'_>) -> Option<Placement> {
-    let entries = (0..from.varint()?).map(|_| {
-        let (anchor, way, depth) = (from.array()?, Way::of(from.byte()?)?, from.byte()?);
-        let (joined, left) = (from.varint()?, from.varint()?);
-        Some(Entry { anchor, way, depth, joined, left: (left > 0).then_some(left) })
-    });
-    let entries = entries.collect::<Option<_>>()?;
-    let filter = read_filter(from)?;
-    let past = (0..from.varint()?).map(|_| Some((read_filter(from)?, from.varint()?))).collect::<Option<_>>()?;
+    let in_runs = match from.byte()? {
+        VERSION => false,
+        IN_RUNS => true,
+        _ => return None,
+    };
+    let count = from.varint()?;
+    let mut entries = Vec::with_capacity(count.min(16) as usize);
+    while (entries.len() as u64) < count {
+        match in_runs {
+            true => read_run(from, &mut entries)?,
+            false => entries.push(read_entry(from)?),
+        }
+    }
+    let first = entries.first().map(|entry| entry.anchor);
+    let filter = |from: &mut Decoder<'_>| if in_runs { read_filter(from, first) } else { read_filter_of_lists(from) };
+    let present = filter(from)?;
+    let past = (0..from.varint()?).map(|_| Some((filter(from)?, from.varint()?))).collect::<Option<_>>()?;
     let brought = match from.varint()? {
         0 => None,
         position => Some((from.array()?, position)),
     };
-    Some(Placement { entries, filter, past, brought })
+    Some(Placement { entries, filter: present, past, brought })
 }
 
 impl Value for Filed {
     fn encode(&self, out: &mut Vec<u8>) {
-        out.push(VERSION);
+        out.push(IN_RUNS);
         write_placement(out, &self.placement);
         write_facts(out, &self.facts, self.deleted);
         write_optional(out, self.key.as_deref());
@@ -241,7 +323,7 @@ impl Value for Filed {
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut from = versioned(bytes)?;
+        let mut from = Decoder::new(bytes);
         let placement = read_placement(&mut from)?;
         let (facts, deleted) = read_facts(&mut from)?;
         let key = read_optional(&mut from)?;
@@ -266,7 +348,7 @@ impl Value for Filed {
 /// `None` for bytes that are none.
 #[must_use]
 pub fn placement_of(bytes: &[u8]) -> Option<Placement> {
-    read_placement(&mut versioned(bytes)?)
+    read_placement(&mut Decoder::new(bytes))
 }
 
 /// Where a stored document is filed, out of the bytes of its row.
@@ -475,41 +557,108 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    #[test]
-    fn rows_read_back() {
-        let filter =
-            Filter { report: true, private: true, author: Some([3; 16]), subject: None, former_of: vec![[4; 16]] };
-        let entry = |left| Entry { anchor: [1; 16], way: Way::Record, depth: 3, joined: 7, left };
-        let placement = Placement {
-            entries: vec![entry(None), entry(Some(9))],
-            past: vec![(Filter::default(), 12)],
-            filter,
-            brought: Some(([8; 16], 5)),
+    /// As version 1 had it.
+    fn write_in_lists(out: &mut Vec<u8>, placement: &Placement) {
+        out.push(VERSION);
+        out.varint(placement.entries.len() as u64);
+        for entry in &placement.entries {
+            out.extend_from_slice(&entry.anchor);
+            out.extend_from_slice(&[entry.way as u8, entry.depth]);
+            out.varint(entry.joined);
+            out.varint(entry.left.unwrap_or_default());
+        }
+        let filter = |out: &mut Vec<u8>, filter: &Filter| {
+            out.push(flag(filter.report, IS_REPORT) | flag(filter.private, IS_PRIVATE));
+            write_anchors(out, filter.author.as_slice());
+            write_anchors(out, filter.subject.as_slice());
+            write_anchors(out, &filter.former_of);
         };
+        filter(out, &placement.filter);
+        out.varint(placement.past.len() as u64);
+        for (past, until) in &placement.past {
+            filter(out, past);
+            out.varint(*until);
+        }
+        match placement.brought {
+            Some((device, position)) => {
+                out.varint(position);
+                out.extend_from_slice(&device);
+            }
+            None => out.varint(0),
+        }
+    }
+
+    fn placements() -> impl Strategy<Value = Placement> {
+        let anchor = || (0..6_u8).prop_map(|byte| [byte; 16]);
+        let way = proptest::sample::select(vec![Way::Contact, Way::Record]);
+        let entry =
+            (anchor(), way, any::<u8>(), proptest::bool::weighted(0.8), 1..3_u64, proptest::option::of(5..7_u64));
+        let entries = proptest::collection::vec(entry, 0..8).prop_map(|entries| {
+            let mut depth = 0_u8;
+            let mut entry = |(anchor, way, deep, next, joined, left)| {
+                depth = if next { depth.wrapping_add(1) } else { deep }; // mostly a step above the one before
+                Entry { anchor, way, depth, joined, left }
+            };
+            entries.into_iter().map(&mut entry).collect::<Vec<_>>()
+        });
+        let filter = || {
+            let formers = proptest::collection::vec(anchor(), 0..2);
+            let (author, subject) = (proptest::option::of(anchor()), proptest::option::of(anchor()));
+            (any::<bool>(), any::<bool>(), author, subject, formers).prop_map(
+                |(report, private, author, subject, former_of)| Filter { report, private, author, subject, former_of },
+            )
+        };
+        let past = proptest::collection::vec((filter(), 1..9_u64), 0..3);
+        (entries, filter(), past, proptest::option::of((any::<[u8; 16]>(), 1..400_u64)))
+            .prop_map(|(entries, filter, past, brought)| Placement { entries, filter, past, brought })
+    }
+
+    /// Facts, a line, what a move wrote.
+    type Said = (Facts, Vec<Anchor>, Option<(Revision, Vec<String>)>);
+
+    fn facts() -> [Said; 5] {
         let parents = vec!["a".to_owned()];
         let contact = ContactFacts { parents: parents.clone(), shortcode: Some("1".into()), primary: None };
-        let record = RecordFacts { author: parents.clone(), private: true, ..RecordFacts::default() };
+        let record = RecordFacts {
+            subject: Some("s".into()),
+            author: Some("b".into()),
+            above_author: parents.clone(),
+            private: true,
+            ..RecordFacts::default()
+        };
         let moved = Some((Revision::parse("2-aa").expect("valid"), parents));
-        for (facts, line, moved) in [
+        [
             (Facts::Contact(contact), vec![[1; 16], [2; 16]], moved),
             (Facts::Record(record), vec![], None),
             (Facts::Task("u".into()), vec![], None),
             (Facts::UserSettings { owner: "o".into(), roles: "[]".into() }, vec![], None),
             (Facts::Nobody, vec![], None),
-        ] {
-            let coded = if line.is_empty() { 0 } else { 300 };
-            let mut filed = Filed { facts, line, moved, deleted: true, coded, ..Filed::default() };
-            filed.placement = placement.clone();
-            let mut bytes = Vec::new();
-            filed.encode(&mut bytes);
-            assert_eq!(Filed::decode(&bytes), Some(filed));
-            assert_eq!(placement_of(&bytes), Some(placement.clone()));
-        }
+        ]
     }
 
     proptest! {
         #[test]
-        fn no_bytes_make_a_decoder_panic(bytes: Vec<u8>) {
+        fn rows_read_back(placement in placements()) {
+            for (facts, line, moved) in facts() {
+                let coded = if line.is_empty() { 0 } else { 300 };
+                let mut filed = Filed { facts, line, moved, deleted: true, coded, ..Filed::default() };
+                filed.placement = placement.clone();
+                let (mut bytes, mut placed, mut older) = (Vec::new(), vec![IN_RUNS], Vec::new());
+                filed.encode(&mut bytes);
+                write_placement(&mut placed, &placement);
+                write_in_lists(&mut older, &placement);
+                older.extend_from_slice(&bytes[placed.len()..]);
+                prop_assert_eq!(Filed::decode(&bytes), Some(filed.clone()));
+                prop_assert_eq!(placement_of(&bytes), Some(placement.clone()));
+                prop_assert_eq!(Filed::decode(&older), Some(filed));
+            }
+        }
+
+        #[test]
+        fn no_bytes_make_a_decoder_panic(mut bytes: Vec<u8>, version in 0..3_u8) {
+            if let Some(first) = bytes.first_mut() {
+                *first = version;
+            }
             drop(Filed::decode(&bytes));
             let _ = FeedView::decode(&bytes);
         }

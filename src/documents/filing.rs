@@ -145,7 +145,7 @@ impl Writing<'_, '_> {
         if let Facts::Record(record) = &mut facts
             && !record.needs_signoff
         {
-            record.author.truncate(1); // whom the author is below is asked for sign-off only
+            record.above_author.clear(); // whom the author is below is asked for sign-off only
         }
         Ok(facts)
     }
@@ -422,7 +422,9 @@ impl Writing<'_, '_> {
             if change.is_some() && old.entries.iter().any(is_this) {
                 continue;
             }
-            join_oldest_stays(&mut entries, (anchor, way, depth));
+            if !old.entries.is_empty() {
+                join_oldest_stays(&mut entries, (anchor, way, depth));
+            }
             entries.push(Entry { anchor, way, depth, joined: position, left: None });
         }
         if let Some(change) = change {

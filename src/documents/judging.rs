@@ -15,6 +15,7 @@ use super::devices::{DEVICES, DeviceKey, DeviceRow};
 use super::error::{DocumentError, DocumentResult};
 use super::escrow::{self, ESCROW, EscrowKey, EscrowRow, Reason, Refusal};
 use super::filed::Filed;
+use super::known::Meant;
 use super::provenance::provenance_of;
 use super::resolving::{Wanted, primary_in};
 use super::scopes::scope_at;
@@ -275,9 +276,9 @@ impl Writing<'_, '_> {
                     self.line_then(state, at, &subject, &[], 0, Way::Record, &mut wanted)?;
                     primaries_then(&filed, at, Way::PrimaryRecord, &mut wanted);
                 }
-                if let Some(author) = record.author.first() {
+                if let Some(author) = record.author.as_deref() {
                     let mut line = Wanted::default();
-                    self.line_then(state, at, author, &record.author, 0, Way::Author, &mut line)?;
+                    self.line_then(state, at, author, &record.author_line(), 0, Way::Author, &mut line)?;
                     if record.needs_signoff {
                         line.iter().for_each(|(anchor, _, _)| wanted.insert(anchor, Way::Record, 0));
                     }
@@ -298,7 +299,7 @@ impl Writing<'_, '_> {
         Ok((wanted, filter, known))
     }
 
-    fn subject_of(&self, facts: &Facts) -> StorageResult<Option<(String, Rc<Filed>)>> {
+    fn subject_of(&self, facts: &Facts) -> StorageResult<Meant> {
         match facts {
             Facts::Record(record) => match &record.subject {
                 Some(key) => self.meant_by(key),

@@ -23,7 +23,7 @@ const MOST: usize = 4096;
 const READ_AHEAD: usize = 16;
 
 /// A contact with its id, or nobody.
-pub(super) type Meant = Option<(String, Rc<Filed>)>;
+pub(super) type Meant = Option<(Rc<str>, Rc<Filed>)>;
 
 /// Answers that hold until the request changes them.
 #[derive(Debug, Default)]
@@ -136,6 +136,7 @@ impl Writing<'_, '_> {
         }
         let mut ids: Vec<&str> = writes.iter().map(|write| write.id.as_str()).collect();
         let mut marks = Vec::new();
+        let mut last = None;
         for write in writes {
             match &write.facts {
                 Some(Facts::Contact(contact)) => {
@@ -146,7 +147,11 @@ impl Writing<'_, '_> {
                         marks.push(subjects::expected(self.id, &of_key(key)));
                     }
                 }
-                Some(Facts::Record(record)) => ids.extend(record.subject.as_deref()),
+                // The records of a batch often come together by person.
+                Some(Facts::Record(record)) if record.subject.as_ref() != last => {
+                    last = record.subject.as_ref();
+                    ids.extend(last.map(|last| &**last));
+                }
                 _ => {}
             }
         }

@@ -31,7 +31,12 @@ impl Wanted {
         }
     }
 
+    /// A line has every anchor once, and is no longer than [`LONGEST_LINE`].
     fn insert_line(&mut self, line: &[Anchor], way: Way) {
+        if self.0.is_empty() {
+            self.0.extend(line.iter().zip(0..).map(|(anchor, depth)| (*anchor, way, depth)));
+            return;
+        }
         for (depth, anchor) in line.iter().enumerate() {
             self.insert(*anchor, way, depth);
         }
@@ -123,10 +128,10 @@ impl Writing<'_, '_> {
             return Ok(None);
         }
         if let Some(filed) = self.contact(key)? {
-            return Ok(Some((key.to_owned(), filed)));
+            return Ok(Some((key.into(), filed)));
         }
         let Some(holder) = self.holder_of(key)? else { return Ok(None) };
-        Ok(self.filed(&holder)?.map(|filed| (holder, filed)))
+        Ok(self.filed(&holder)?.map(|filed| (holder.into(), filed)))
     }
 
     /// The contact that holds a shortcode: of those that have it, the one that had it first (S6).
@@ -156,7 +161,7 @@ impl Writing<'_, '_> {
             Facts::Record(record) => self.places_of_record(record, &mut places)?,
             Facts::Target(owner) => {
                 let meant = self.meant_by(owner)?;
-                places.key = Some(owner.clone()).filter(|_| meant.is_none());
+                places.key = meant.is_none().then(|| owner.clone());
                 if let Some((_, contact)) = meant {
                     self.below_living(wanted, &contact, (Way::Contact, Way::Primary))?;
                 }
@@ -171,13 +176,13 @@ impl Writing<'_, '_> {
 
     fn places_of_record(&self, record: &RecordFacts, places: &mut Places) -> StorageResult<()> {
         places.filter.report = record.report;
-        places.filter.author = record.author.first().map(|author| self.known.anchor(author));
+        places.filter.author = record.author.as_deref().map(|author| self.known.anchor(author));
         let Some(key) = &record.subject else {
             places.wanted.insert(of_unassigned(), Way::Record, 0);
             return self.places_of_author(record, places);
         };
         let meant = self.meant_by(key)?;
-        places.key = Some(key.clone()).filter(|_| meant.is_none());
+        places.key = meant.is_none().then(|| key.to_string());
         if let Some((contact, subject)) = meant {
             let itself = subject.line.first().copied();
             places.filter.subject = Some(itself.unwrap_or_else(|| of_contact(&contact)));
@@ -192,9 +197,9 @@ impl Writing<'_, '_> {
 
     /// Sign-off: whoever has the author, or a contact on the author's line, in range. Private: whether the author is.
     fn places_of_author(&self, record: &RecordFacts, places: &mut Places) -> StorageResult<()> {
-        let Some(id) = record.author.first() else { return Ok(()) };
+        let Some(id) = record.author.as_deref() else { return Ok(()) };
         if record.needs_signoff {
-            for (id, contact) in self.contacts_above(&record.author, &mut places.absent)? {
+            for (id, contact) in self.contacts_above(&record.author_line(), &mut places.absent)? {
                 places.wanted.insert(of_contact(&id), Way::Record, 0);
                 if let Some(contact) = contact {
                     self.below_living(&mut places.wanted, &contact, (Way::Record, Way::PrimaryRecord))?;
@@ -208,7 +213,7 @@ impl Writing<'_, '_> {
                 }
                 None => {
                     places.wanted.insert(of_contact(id), Way::Author, 0);
-                    places.absent.push(id.clone());
+                    places.absent.push(id.to_owned());
                 }
             }
         }

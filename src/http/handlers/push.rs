@@ -11,7 +11,7 @@ use settle_protocol::{Error, ErrorKind, Revision};
 use super::Handled;
 use super::document::check_attachment_sizes;
 use super::users::{guard_design, prepare_writes, write_counted};
-use crate::access::facts::Facts;
+use crate::access::facts::{Facts, LastNames};
 use crate::documents::error::DocumentError;
 use crate::documents::write::{Mode, Write, Writing, is_row};
 use crate::documents::{local, read};
@@ -115,9 +115,9 @@ async fn parse(
     reads_facts: bool,
     memory: &MemoryShare,
 ) -> Result<Request, HttpError> {
-    let with_facts = move |document: IncomingDocument| {
+    let with_facts = move |document: IncomingDocument, last: &mut LastNames| {
         let id = document.id.as_deref().unwrap_or_default();
-        let facts = (reads_facts && !document.deleted).then(|| Facts::of(id, &document.body));
+        let facts = (reads_facts && !document.deleted).then(|| Facts::of_next(id, &document.body, last));
         (document, facts)
     };
     let is_large = body.len() > PARSE_INLINE_BYTES;
@@ -130,8 +130,9 @@ async fn parse(
             let texts: Vec<Bytes> = texts.iter().map(|text| body.slice_ref(text.as_bytes())).collect();
             let held = memory.clone();
             move || {
-                let _held = held;
-                let read = texts.iter().map(|text| BulkOutline::read(text, max_document_bytes).map(with_facts));
+                let (_held, mut last) = (held, LastNames::default());
+                let read = |text| BulkOutline::read(text, max_document_bytes);
+                let read = texts.iter().map(|text| Ok(with_facts(read(text)?, &mut last)));
                 read.collect::<Result<Vec<Sent>, Error>>()
             }
         };
@@ -146,9 +147,10 @@ async fn parse(
     // Short, or wrong somewhere: read from the beginning, for the first thing that is wrong.
     let held = memory.clone();
     let whole = move || {
-        let _held = held;
+        let (_held, mut last) = (held, LastNames::default());
         let BulkDocs { documents, new_edits, all_or_nothing } = BulkDocs::parse(&body, max_document_bytes)?;
-        Ok::<_, Error>(Request { sent: documents.into_iter().map(with_facts).collect(), new_edits, all_or_nothing })
+        let sent = documents.into_iter().map(|document| with_facts(document, &mut last)).collect();
+        Ok::<_, Error>(Request { sent, new_edits, all_or_nothing })
     };
     Ok(if is_large { blocking(whole).await? } else { whole() }?)
 }
