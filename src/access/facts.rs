@@ -37,6 +37,7 @@ pub const SETTINGS: &str = "settings";
 const LONGEST_KEY: usize = 1000;
 /// Ancestors that a document may embed.
 const LONGEST_CHAIN: usize = 64;
+
 /// Where a document says it belongs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Facts {

@@ -260,10 +260,11 @@ fn read_run(from: &mut Decoder<'_>, entries: &mut Vec<Entry>) -> Option<()> {
     let (way, first, count) = (Way::of(from.byte()?)?, from.byte()?, from.varint()?);
     let (joined, left) = (from.varint()?, from.varint()?);
     let left = (left > 0).then_some(left);
-    for step in 0..u8::try_from(count).ok().filter(|count| *count > 0)? {
-        entries.push(Entry { anchor: from.array()?, way, depth: first.checked_add(step)?, joined, left });
+    for step in 0..count {
+        let depth = u8::try_from(u64::from(first) + step).ok()?;
+        entries.push(Entry { anchor: from.array()?, way, depth, joined, left });
     }
-    Some(())
+    (count > 0).then_some(())
 }
 
 /// As version 1 wrote it.
@@ -634,6 +635,17 @@ mod tests {
             (Facts::UserSettings { owner: "o".into(), roles: "[]".into() }, vec![], None),
             (Facts::Nobody, vec![], None),
         ]
+    }
+
+    #[test]
+    fn a_line_of_every_depth_reads_back() {
+        let entry = |depth| Entry { anchor: [depth; 16], way: Way::Contact, depth, joined: 1, left: None };
+        let placement = Placement { entries: (0..=u8::MAX).map(entry).collect(), ..Placement::default() };
+        let mut bytes = vec![IN_RUNS];
+        write_placement(&mut bytes, &placement);
+        assert_eq!(placement_of(&bytes), Some(placement));
+        let without_anchors = [IN_RUNS, 1, b'c', 0, 0, 1, 0];
+        assert_eq!(placement_of(&without_anchors), None);
     }
 
     proptest! {
