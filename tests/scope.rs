@@ -2,8 +2,8 @@
 //!
 //! `visibility` and `sequences` run the data of `tests/acceptance/`; `two_worlds` looks for anything that tells a caller
 //! about documents of others; `hostile` and `escrow` say what becomes of what a device may not write, `moves` what a move
-//! does beside the scripts, `told` what becomes of a pull while the documents change. `operator` and `device` are the two kinds of clients. A caller is restricted unless it is
-//! called operator or steward.
+//! does beside the scripts, `told` what becomes of a pull while the documents change. `operator` and `device` are the two
+//! kinds of clients. A caller is restricted unless it is called operator or steward.
 
 mod device;
 mod escrow;

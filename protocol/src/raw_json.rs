@@ -158,33 +158,12 @@ impl<'a> Scanner<'a> {
     /// # Errors
     /// `400` when there is no array or no end of it.
     pub fn unchecked_elements(&mut self) -> Result<Vec<&'a str>> {
-        self.expect(b'[')?;
-        self.skip_space();
         let mut elements = Vec::new();
-        if self.take(b']') {
-            return Ok(elements);
-        }
-        let (mut start, mut depth) = (self.at, 0_usize);
-        loop {
-            let byte = self.peek().ok_or_else(Error::invalid_json)?;
-            let end = self.at;
-            self.at += 1;
-            match byte {
-                b'"' => {
-                    self.skip_string_rest()?;
-                }
-                b'{' | b'[' => depth += 1,
-                b',' | b']' if depth == 0 => {
-                    elements.push(&self.text[start..end]);
-                    if byte == b']' {
-                        return Ok(elements);
-                    }
-                    start = self.at;
-                }
-                b'}' | b']' => depth = depth.checked_sub(1).ok_or_else(Error::invalid_json)?,
-                _ => {}
-            }
-        }
+        self.array(|scanner| {
+            elements.push(scanner.unchecked_value()?);
+            Ok(())
+        })?;
+        Ok(elements)
     }
 
     /// Reads a string.

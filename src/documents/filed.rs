@@ -201,16 +201,15 @@ fn read_facts(from: &mut Decoder<'_>) -> Option<(Facts, bool)> {
             primary: read_optional(from)?,
         }),
         RECORD => {
-            let subject = from.text()?;
-            let count = from.varint()?;
-            let author = if count > 0 { Some(from.text()?.into()) } else { None };
+            let (subject, line) = (read_optional(from)?, read_texts(from)?);
+            let mut line = line.into_iter();
             Facts::Record(RecordFacts {
                 report: flags & IS_REPORT != 0,
                 private: flags & IS_PRIVATE != 0,
                 needs_signoff: flags & IS_SIGNOFF != 0,
-                subject: Some(subject).filter(|subject| !subject.is_empty()).map(Into::into),
-                author,
-                above_author: (1..count).map(|_| from.text().map(str::to_owned)).collect::<Option<_>>()?,
+                subject: subject.map(Into::into),
+                author: line.next().map(Into::into),
+                above_author: line.collect(),
             })
         }
         TASK => Facts::Task(from.text()?.to_owned()),

@@ -422,9 +422,7 @@ impl Writing<'_, '_> {
             if change.is_some() && old.entries.iter().any(is_this) {
                 continue;
             }
-            if !old.entries.is_empty() {
-                join_oldest_stays(&mut entries, (anchor, way, depth));
-            }
+            join_oldest_stays(&mut entries, (anchor, way, depth));
             entries.push(Entry { anchor, way, depth, joined: position, left: None });
         }
         if let Some(change) = change {

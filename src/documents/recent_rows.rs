@@ -113,10 +113,8 @@ impl RecentRows {
         let rows = reader.get_many(Family::Feed, &keys)?;
         let mut opened: Vec<Option<Visible<Found>>> = asked.iter().map(|_| None).collect();
         for (((at, id, revision, slot), body), row) in found.into_iter().zip(rows) {
-            let Some(leaf) = row.map(|row| leaf_in(&row, id)).transpose()?.flatten() else { continue };
-            if leaf.revision != *revision {
-                continue;
-            }
+            let leaf = row.map(|row| leaf_in(&row, id)).transpose()?.flatten();
+            let Some(leaf) = leaf.filter(|leaf| leaf.revision == *revision) else { continue };
             let (body, deleted) = (BODIES.decode(&body)?, leaf.deleted);
             let tree = RevisionTree::from_nodes(vec![leaf]).unwrap_or_default();
             let row = DocumentRow { position: slot.position, cluster: slot.anchor, tree, ..DocumentRow::default() };

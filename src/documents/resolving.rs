@@ -31,12 +31,7 @@ impl Wanted {
         }
     }
 
-    /// A line has every anchor once, and is no longer than [`LONGEST_LINE`].
     fn insert_line(&mut self, line: &[Anchor], way: Way) {
-        if self.0.is_empty() {
-            self.0.extend(line.iter().zip(0..).map(|(anchor, depth)| (*anchor, way, depth)));
-            return;
-        }
         for (depth, anchor) in line.iter().enumerate() {
             self.insert(*anchor, way, depth);
         }
